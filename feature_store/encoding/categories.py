@@ -1,0 +1,137 @@
+"""Category values to ids. Id 0 means missing (the zero vector); with a vocabulary id 1 means unknown (OOV)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from feature_store.encoding.values import RawValue, ValueRefusedError, category_text
+from feature_store.views import CategoriesField, CategoryField, Hashing, Vocabulary
+
+MISSING_ID = 0
+OOV_ID = 1
+FIRST_KNOWN_ID = 2
+
+Ids = npt.NDArray[np.int32]
+
+
+class VocabularyIds:
+    """Text to id by a fitted table; unknown text gets ``OOV_ID``."""
+
+    def __init__(self, terms: Sequence[str]) -> None:
+        self.terms = tuple(terms)
+        self._id_of = {term: FIRST_KNOWN_ID + place for place, term in enumerate(self.terms)}
+        if len(self._id_of) != len(self.terms):
+            raise ValueError("a vocabulary must not hold a term twice")
+
+    @classmethod
+    def fit(cls, counts: Mapping[str, int], rule: Vocabulary) -> VocabularyIds:
+        """Keep terms seen ``min_count`` times, the most frequent first (ties by text), at most ``max_size``."""
+        kept = [(-count, term) for term, count in counts.items() if count >= rule.min_count]
+        return cls([term for _, term in sorted(kept)[: rule.max_size]])
+
+    @property
+    def cardinality(self) -> int:
+        """Number of ids, the reserved ones included."""
+        return FIRST_KNOWN_ID + len(self.terms)
+
+    def id_of(self, text: str) -> int:
+        """The id of one term."""
+        return self._id_of.get(text, OOV_ID)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fitted state."""
+        return {"by": "vocabulary", "terms": list(self.terms)}
+
+
+class HashedIds:
+    """Text to id by BLAKE2b, salted with the field's name so that fields collide independently."""
+
+    def __init__(self, field: str, buckets: int) -> None:
+        self.field = field
+        self.buckets = buckets
+        # BLAKE2b takes at most 16 bytes of personalization; names may be longer, so their digest is used.
+        self._person = hashlib.blake2b(field.encode(), digest_size=16).digest()
+
+    @property
+    def cardinality(self) -> int:
+        """Number of ids, the reserved one for missing included."""
+        return self.buckets + 1
+
+    def id_of(self, text: str) -> int:
+        """The id of one value, 1..buckets."""
+        digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, person=self._person).digest()
+        return 1 + int.from_bytes(digest, "little") % self.buckets
+
+    def to_json(self) -> dict[str, Any]:
+        """The fitted state."""
+        return {"by": "hash", "buckets": self.buckets}
+
+
+CategoryIds = VocabularyIds | HashedIds
+
+
+def category_ids_from_json(field: str, state: Mapping[str, Any]) -> CategoryIds:
+    """Rebuild the id rule from ``to_json``."""
+    if state["by"] == "vocabulary":
+        return VocabularyIds(state["terms"])
+    return HashedIds(field, state["buckets"])
+
+
+def fit_category_ids(field: CategoryField | CategoriesField, values: Iterable[str]) -> CategoryIds:
+    """Fit the field's declared rule on training values (canonical text)."""
+    if isinstance(field.encode, Hashing):
+        return HashedIds(field.name, field.encode.buckets)
+    return VocabularyIds.fit(Counter(values), field.encode)
+
+
+class CategoryColumn:
+    """Encodes one ``category`` field into one slot, or one ``categories`` field into ``max_values`` slots."""
+
+    def __init__(self, name: str, ids: CategoryIds, *, slots: int, multiple: bool) -> None:
+        self.name = name
+        self.ids = ids
+        self.slots = slots
+        self.multiple = multiple
+
+    def encode(self, values: Sequence[RawValue]) -> Ids:
+        """Raw values to ids of shape [n, slots]; missing values and unused slots are 0, surplus values are cut.
+
+        Raises:
+            ValueRefusedError: a value of the wrong type, with the field's name and the value's place.
+        """
+        out = np.zeros((len(values), self.slots), dtype=np.int32)
+        id_of = self.ids.id_of
+        for row, value in enumerate(values):
+            if value is None:
+                continue
+            try:
+                if self.multiple:
+                    for slot, each in enumerate(_as_list(value)[: self.slots]):
+                        out[row, slot] = id_of(category_text(each))
+                else:
+                    out[row, 0] = id_of(category_text(value))
+            except ValueRefusedError as error:
+                raise ValueRefusedError(f"field {self.name!r}, value {row}: {error}") from None
+        return out
+
+    def to_json(self) -> dict[str, Any]:
+        """The fitted state."""
+        return {"name": self.name, "slots": self.slots, "multiple": self.multiple, "ids": self.ids.to_json()}
+
+    @classmethod
+    def from_json(cls, state: Mapping[str, Any]) -> CategoryColumn:
+        """Rebuild from ``to_json``."""
+        ids = category_ids_from_json(state["name"], state["ids"])
+        return cls(state["name"], ids, slots=state["slots"], multiple=state["multiple"])
+
+
+def _as_list(value: object) -> Sequence[object]:
+    if isinstance(value, list | tuple):
+        return value
+    raise ValueRefusedError(f"a list of categories is needed, not {type(value).__name__}")

@@ -1,0 +1,271 @@
+"""Feature views: the one YAML in which a team says what its tables hold. No Python is needed to bring data in.
+
+A *view* is the list of fields that one entity contributes to a row. There are four, by where the value comes from and
+which axis it stands on:
+
+=========== ======================================== ==========
+view        value comes from                         axis
+=========== ======================================== ==========
+``user``    the users table; online: Redis           users
+``context`` the interaction; online: the request     users (``per: request``)
+``item``    the items table; online: the item cache  rows
+``candidate`` the interaction; online: the request   rows (``per: candidate``)
+=========== ======================================== ==========
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from feature_store.strict_yaml import StrictYamlError, read_strict_yaml
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
+Column = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class ViewsError(ValueError):
+    """The feature views cannot be used; ``problems`` lists every reason, one line each."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Vocabulary(_Strict):
+    """Known values get an id each; values seen fewer than ``min_count`` times, and new ones, share the OOV id."""
+
+    by: Literal["vocabulary"] = "vocabulary"
+    min_count: int = Field(default=1, ge=1)
+    max_size: int | None = Field(default=None, ge=1)
+
+
+class Hashing(_Strict):
+    """Values are hashed (BLAKE2b, salted by the field's name) into ``buckets`` ids: no vocabulary, stable for ever."""
+
+    by: Literal["hash"]
+    buckets: int = Field(ge=2, le=1 << 30)
+
+
+class _BaseField(_Strict):
+    name: Name
+    column: Column | None = None
+
+    @property
+    def source(self) -> str:
+        """The column this field is read from: ``column``, or the field's own name."""
+        return self.column or self.name
+
+
+class CategoryField(_BaseField):
+    """One value out of many."""
+
+    kind: Literal["category"]
+    encode: Annotated[Vocabulary | Hashing, Field(discriminator="by")] = Vocabulary()
+
+
+class CategoriesField(_BaseField):
+    """Up to ``max_values`` values out of many (a list column, or text split at ``separator``)."""
+
+    kind: Literal["categories"]
+    encode: Annotated[Vocabulary | Hashing, Field(discriminator="by")] = Vocabulary()
+    separator: str | None = Field(default=None, min_length=1, max_length=8)
+    max_values: int = Field(default=8, ge=1, le=1_000)
+
+
+class NumberField(_BaseField):
+    """A number, transformed as declared; ``default`` (a raw value) stands in for a missing one, else the training mean."""
+
+    kind: Literal["number"]
+    transform: Literal["none", "standardize", "min_max", "log1p", "log1p_standardize"] = "standardize"
+    default: float | None = Field(default=None, allow_inf_nan=False, strict=False)
+
+
+ViewField = Annotated[CategoryField | CategoriesField | NumberField, Field(discriminator="kind")]
+
+
+class _PerContext(_Strict):
+    per: Literal["request", "candidate"] = "request"
+
+
+class ContextCategory(CategoryField, _PerContext):
+    """A category that comes with the request, or with each candidate."""
+
+
+class ContextCategories(CategoriesField, _PerContext):
+    """Categories that come with the request, or with each candidate."""
+
+
+class ContextNumber(NumberField, _PerContext):
+    """A number that comes with the request, or with each candidate."""
+
+
+ContextField = Annotated[ContextCategory | ContextCategories | ContextNumber, Field(discriminator="kind")]
+
+
+class Entity(_Strict):
+    """The users or the items: the column that names one, and its fields."""
+
+    key: Column
+    fields: tuple[ViewField, ...] = ()
+
+    @field_validator("fields", mode="before")
+    @classmethod
+    def _list_is_tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class Condition(_Strict):
+    """True where ``column`` is at least ``at_least``, or equals ``equals``; exactly one of the two is given.
+
+    With neither, the column itself is the answer (0/1 or true/false).
+    """
+
+    column: Column
+    at_least: float | None = Field(default=None, allow_inf_nan=False, strict=False)
+    equals: str | int | bool | None = None
+
+    @model_validator(mode="after")
+    def _one_test(self) -> Self:
+        if self.at_least is not None and self.equals is not None:
+            raise ValueError("give at_least or equals, not both")
+        return self
+
+
+class Label(Condition):
+    """What a network learns to predict; the name becomes the name of the score online (``ctr``, ``cvr``, ``like``)."""
+
+    name: Name
+
+
+class History(_Strict):
+    """Which interactions make up a user's history, and how many of the newest are kept."""
+
+    length: int = Field(default=50, ge=1, le=10_000)
+    where: Condition | None = None
+
+
+class Interactions(_Strict):
+    """The columns of the interactions table beside the entity keys.
+
+    ``time`` orders events: an integer or float (any unit that grows), or a date-time. ``request`` groups the rows that were
+    shown together; without it a user's rows are one group.
+    """
+
+    time: Column
+    request: Column | None = None
+
+
+class Tables(_Strict):
+    """Paths of the three tables (CSV or Parquet), relative to the YAML file."""
+
+    interactions: str
+    users: str
+    items: str
+
+
+class Split(_Strict):
+    """How rows are parted: at moments of the whole table (``time``), or at each user's own last shares (``position``)."""
+
+    by: Literal["time", "position"] = "time"
+    valid: float = Field(default=0.1, gt=0, lt=0.5)
+    test: float = Field(default=0.1, gt=0, lt=0.5)
+
+
+class FeatureViews(_Strict):
+    """Everything the project needs to know about a team's data."""
+
+    name: Name
+    tables: Tables
+    interactions: Interactions
+    user: Entity
+    item: Entity
+    context: tuple[ContextField, ...] = ()
+    history: History = History()
+    labels: tuple[Label, ...] = Field(min_length=1)
+    split: Split = Split()
+
+    @field_validator("context", "labels", mode="before")
+    @classmethod
+    def _list_is_tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        fields = [*self.user.fields, *self.item.fields, *self.context]
+        twice = [name for name, count in Counter(field.name for field in fields).items() if count > 1]
+        if twice:
+            raise ValueError(f"field names must differ across all views: {', '.join(sorted(twice))} stands twice")
+        labels = [name for name, count in Counter(label.name for label in self.labels).items() if count > 1]
+        if labels:
+            raise ValueError(f"label names must differ: {', '.join(sorted(labels))} stands twice")
+        if self.user.key == self.item.key:
+            raise ValueError(f"user.key and item.key are both {self.user.key!r}: interactions could not tell them apart")
+        if not isinstance(self.item_key_field, CategoryField):
+            raise ValueError(
+                f"item.fields needs a field of kind category over the key column {self.item.key!r}: "
+                "the history and the candidates share its encoding"
+            )
+        return self
+
+    @property
+    def item_key_field(self) -> CategoryField | None:
+        """The item field that encodes the item's own id; the history is encoded by it."""
+        for field in self.item.fields:
+            if field.source == self.item.key and isinstance(field, CategoryField):
+                return field
+        return None
+
+    @property
+    def request_fields(self) -> tuple[ContextField, ...]:
+        """Context fields given once per request."""
+        return tuple(field for field in self.context if field.per == "request")
+
+    @property
+    def candidate_fields(self) -> tuple[ContextField, ...]:
+        """Context fields given per candidate."""
+        return tuple(field for field in self.context if field.per == "candidate")
+
+    def label(self, name: str) -> Label:
+        """The label called ``name``.
+
+        Raises:
+            ViewsError: there is none.
+        """
+        for label in self.labels:
+            if label.name == name:
+                return label
+        raise ViewsError([f"labels: no label {name!r}; there are {', '.join(label.name for label in self.labels)}"])
+
+
+def readable_problems(error: ValidationError) -> list[str]:
+    """One line per problem of a pydantic error: ``path.to.key: what is wrong``; union tags are left out of the path."""
+    lines = []
+    for problem in error.errors(include_url=False, include_context=False, include_input=False):
+        path = ".".join(str(part) for part in problem["loc"])
+        lines.append(f"{path or '(top level)'}: {problem['msg'].removeprefix('Value error, ')}")
+    return lines
+
+
+def load_views(path: Path) -> FeatureViews:
+    """Read and check a feature-view YAML.
+
+    Raises:
+        ViewsError: every problem found, each naming file and key.
+    """
+    try:
+        data = read_strict_yaml(path)
+    except StrictYamlError as error:
+        raise ViewsError([str(error)]) from None
+    try:
+        return FeatureViews.model_validate(data)
+    except ValidationError as error:
+        raise ViewsError(f"{path}: {line}" for line in readable_problems(error)) from None

@@ -1,0 +1,1 @@
+"""Black-box load over HTTP. Imports nothing of the packages it measures."""

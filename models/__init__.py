@@ -1,0 +1,1 @@
+"""What is learned and what learning leaves behind. Importing this package imports no torch."""

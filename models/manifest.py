@@ -1,0 +1,138 @@
+"""The manifest: the contract between who exports a model and who serves it. Needs no torch, onnx or ONNX Runtime.
+
+A published version is a directory ``<repository>/<name>/<version>/``; ``manifest.json`` in it is written last and names every
+other file with its SHA-256. A server refuses a version whose files, inputs or scores do not match.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+MANIFEST_FILE = "manifest.json"
+
+ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ArtifactFile(_Strict):
+    """One file of the version, by name inside its directory."""
+
+    name: FileName
+    sha256: Sha256
+    size_bytes: int = Field(ge=0)
+
+
+class GraphInput(_Strict):
+    """One input of the graph: which axis its first dimension counts, and its fixed width (None for a vector).
+
+    ``row_user`` ties the axes: for each row the place of its user on the users axis.
+    """
+
+    name: str
+    dtype: Literal["int32", "float32"]
+    axis: Literal["users", "rows"]
+    width: int | None = Field(default=None, ge=1)
+
+
+class GraphOutput(_Strict):
+    """One output: a score per row (``probability``, ``logit``, ``rating``), or ``attention`` [rows, history length]."""
+
+    name: str
+    meaning: Literal["probability", "logit", "rating", "attention"]
+
+
+class TrainingRun(_Strict):
+    """Where the weights came from: enough to train them again and to compare them."""
+
+    run_id: str
+    network: str
+    label: str
+    seed: int
+    data_fingerprint: Sha256
+    metrics: dict[str, float]
+    library_versions: dict[str, str]
+
+
+class Parity(_Strict):
+    """Measured largest absolute difference between ONNX Runtime and torch, by case, and the tolerance it was held to."""
+
+    tolerance: float = Field(gt=0)
+    largest: float = Field(ge=0)
+    cases: dict[str, float]
+
+    @model_validator(mode="after")
+    def _within(self) -> Self:
+        if self.largest > self.tolerance:
+            raise ValueError(f"parity error {self.largest:g} is above the tolerance {self.tolerance:g}")
+        return self
+
+
+class Manifest(_Strict):
+    """Everything a server must know about a version before it runs it."""
+
+    schema_version: Literal[1] = 1
+    name: ModelName
+    version: int = Field(ge=1)
+    created_at: str
+    onnx: FileName
+    opset: int = Field(ge=1)
+    encoder: FileName
+    encoder_fingerprint: Sha256
+    golden: FileName
+    files: tuple[ArtifactFile, ...]
+    inputs: tuple[GraphInput, ...]
+    outputs: tuple[GraphOutput, ...]
+    views_name: str
+    history_length: int = Field(ge=1)
+    uses_history: bool
+    training: TrainingRun
+    parity: Parity
+
+    @field_validator("outputs")
+    @classmethod
+    def _has_score(cls, outputs: tuple[GraphOutput, ...]) -> tuple[GraphOutput, ...]:
+        if not any(output.meaning != "attention" for output in outputs):
+            raise ValueError("a model needs at least one score output")
+        return outputs
+
+    @model_validator(mode="after")
+    def _files_listed(self) -> Self:
+        listed = {file.name for file in self.files}
+        absent = {self.onnx, self.encoder, self.golden} - listed
+        if absent:
+            raise ValueError(f"not listed under files: {', '.join(sorted(absent))}")
+        if MANIFEST_FILE in listed:
+            raise ValueError("the manifest cannot list itself")
+        return self
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """Names of the score outputs, in the graph's order; the first ranks unless the plan says otherwise."""
+        return tuple(output.name for output in self.outputs if output.meaning != "attention")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the ONNX file: what an answer names as the model's digest."""
+        return next(file.sha256 for file in self.files if file.name == self.onnx)
+
+    def dumps(self) -> str:
+        """The manifest as readable JSON text."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def loads(cls, text: str | bytes) -> Manifest:
+        """Parse and check a manifest.
+
+        Raises:
+            pydantic.ValidationError: not a manifest of this schema.
+        """
+        data: Any = text
+        return cls.model_validate_json(data)

@@ -1,0 +1,1 @@
+"""Tables to point-in-time rows, rows to a trained run with metrics and plots."""

@@ -1,0 +1,1 @@
+"""One network a file. Plain torch: no device, optimizer, checkpoint or file."""

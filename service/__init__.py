@@ -1,0 +1,1 @@
+"""The online path: bytes in, ranking out. Imports nothing that trains."""

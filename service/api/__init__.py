@@ -1,0 +1,1 @@
+"""Thin doors: routes, wire schemas, problem+json errors."""

@@ -1,0 +1,1 @@
+"""MD5 bucketing, the experiment plan and the assignment of units to arms."""

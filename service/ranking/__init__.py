@@ -1,0 +1,1 @@
+"""The use case: assign, fetch, encode, score, order, answer. Sees protocols only."""

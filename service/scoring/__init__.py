@@ -1,0 +1,1 @@
+"""Rows in, scores out: loaded models, the batcher, the ONNX Runtime scorer."""
