@@ -32,6 +32,9 @@ class _StrictLoader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             line = self.line + 1
             raise StrictYamlError(f"line {line} or before: aliases are not accepted")
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if getattr(event, "tag", None) is not None:
+            raise StrictYamlError(f"line {event.start_mark.line + 1}: tags are not accepted, found {event.tag}")
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise StrictYamlError(f"nested deeper than {MAX_DEPTH} levels")

@@ -12,6 +12,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 MANIFEST_FILE = "manifest.json"
+GOLDEN_INPUT = "input."
+"""In the golden file (npz) an array of this prefix and a graph input's name holds that input."""
+GOLDEN_OUTPUT = "output."
+"""In the golden file an array of this prefix and a graph output's name holds torch's answer."""
 
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -83,11 +82,11 @@ def category_ids_from_json(field: str, state: Mapping[str, Any]) -> CategoryIds:
     return HashedIds(field, state["buckets"])
 
 
-def fit_category_ids(field: CategoryField | CategoriesField, values: Iterable[str]) -> CategoryIds:
-    """Fit the field's declared rule on training values (canonical text)."""
+def fit_category_ids(field: CategoryField | CategoriesField, counts: Mapping[str, int]) -> CategoryIds:
+    """Fit the field's declared rule on training values: canonical text, and how many training rows carry it."""
     if isinstance(field.encode, Hashing):
         return HashedIds(field.name, field.encode.buckets)
-    return VocabularyIds.fit(Counter(values), field.encode)
+    return VocabularyIds.fit(counts, field.encode)
 
 
 class CategoryColumn:

@@ -73,6 +73,23 @@ class ViewEncoder:
         names = self.names
         return self.encode({name: [record.get(name) for record in records] for name in names}, len(records))
 
+    def replace(self, block: Block, columns: Mapping[str, Sequence[RawValue]]) -> Block:
+        """A copy of ``block`` in which the fields named in ``columns`` are encoded anew; other names are ignored.
+
+        Raises:
+            ValueRefusedError: a value that its field does not accept.
+        """
+        categories, numbers = block.categories.copy(), block.numbers.copy()
+        start = 0
+        for column in self.categories:
+            if column.name in columns:
+                categories[:, start : start + column.slots] = column.encode(columns[column.name])
+            start += column.slots
+        for place, number in enumerate(self.numbers):
+            if number.name in columns:
+                numbers[:, place] = number.encode(columns[number.name])
+        return Block(categories, numbers)
+
     def to_json(self) -> dict[str, Any]:
         """The fitted state."""
         return {

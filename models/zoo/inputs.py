@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
@@ -51,6 +52,11 @@ class BlockInputs:
     categories: tuple[CategoryInput, ...] = ()
     numbers: tuple[str, ...] = ()
 
+    def first_column(self, name: str) -> int:
+        """The first of a category field's columns."""
+        before = [field.name for field in self.categories].index(name)
+        return sum(field.slots for field in self.categories[:before])
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkInputs:
@@ -72,3 +78,35 @@ class NetworkInputs:
     def item_cardinality(self) -> int:
         """Number of item ids, the reserved ones included."""
         return next(field.cardinality for field in self.item.categories if field.name == self.item_key)
+
+    @property
+    def views(self) -> dict[str, BlockInputs]:
+        """All views by name, those of the users axis first."""
+        return {view: self.block(view) for view in (*USERS_VIEWS, *ROWS_VIEWS)}
+
+
+@dataclass(frozen=True, slots=True)
+class InputTensor:
+    """One tensor of a batch: its axis, and its width (None for a vector)."""
+
+    name: str
+    dtype: Literal["int32", "float32"]
+    axis: Literal["users", "rows"]
+    width: int | None
+
+
+def input_tensors(inputs: NetworkInputs, *, uses_history: bool) -> tuple[InputTensor, ...]:
+    """The tensors that a network over these inputs reads; ``row_user`` only when there is anything on the users axis."""
+    tensors = []
+    for view, block in inputs.views.items():
+        axis: Literal["users", "rows"] = "users" if view in USERS_VIEWS else "rows"
+        slots = sum(field.slots for field in block.categories)
+        if slots:
+            tensors.append(InputTensor(f"{view}_categories", "int32", axis, slots))
+        if block.numbers:
+            tensors.append(InputTensor(f"{view}_numbers", "float32", axis, len(block.numbers)))
+    if uses_history:
+        tensors.append(InputTensor("history", "int32", "users", inputs.history_length))
+    if any(tensor.axis == "users" for tensor in tensors):
+        tensors.append(InputTensor("row_user", "int32", "rows", None))
+    return tuple(tensors)

@@ -1,0 +1,83 @@
+"""An example request from the data itself, and the checks that ``make smoke`` makes on its answer."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import yaml
+
+from demo.server import Server
+
+Request = dict[str, Any]
+
+
+class SmokeFailedError(Exception):
+    """An answer is not what it must be."""
+
+
+def example_requests(views: Path, count: int, candidates: int = 10) -> list[Request]:
+    """Requests for the users with the most interactions, each with random items; deterministic."""
+    described = yaml.safe_load(views.read_text(encoding="utf-8"))
+    user_key, item_key = described["user"]["key"], described["item"]["key"]
+    interactions = _read(views.parent / described["tables"]["interactions"]).select(user_key)
+    users = interactions[user_key].value_counts(sort=True, name="rows").head(count)[user_key].to_list()
+    items = _read(views.parent / described["tables"]["items"])[item_key].to_list()
+    draw = random.Random(7)
+    context = _context(described, _read(views.parent / described["tables"]["interactions"]))
+    requests = [{"user_id": user, "candidates": draw.sample(items, min(candidates, len(items)))} for user in users]
+    return [request | ({"context": context} if context else {}) for request in requests]
+
+
+def _read(path: Path) -> pl.DataFrame:
+    return pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema_length=None)
+
+
+def _context(described: dict[str, Any], interactions: pl.DataFrame) -> dict[str, Any]:
+    """Request context as the last interaction had it."""
+    fields = [field for field in described.get("context", []) if field.get("per", "request") == "request"]
+    last = interactions.tail(1).to_dicts()[0]
+    return {field["name"]: last[field.get("column") or field["name"]] for field in fields}
+
+
+def curl_of(server: Server, request: Request) -> str:
+    """The request as a command line to paste."""
+    return f"curl -s {server.url}/rank -H 'Content-Type: application/json' -d '{json.dumps(request)}'"
+
+
+def check_answers(server: Server, requests: list[Request]) -> None:
+    """Ask everything once and check what a user relies on.
+
+    Raises:
+        SmokeFailedError: naming the first answer that is wrong, and how.
+    """
+    models: set[str] = set()
+    for request in requests:
+        answer = server.rank(request | {"explain": "attention"})
+        _check(answer, request)
+        models.add(answer["model"]["name"])
+    if models != {"deepfm", "din"}:
+        raise SmokeFailedError(f"{len(requests)} users were ranked by {sorted(models)}, not by both arms' models")
+    metrics = server.get("/metrics").decode()
+    if "rankline_answer_seconds_count" not in metrics:
+        raise SmokeFailedError("GET /metrics does not count answers")
+
+
+def _check(answer: dict[str, Any], request: Request) -> None:
+    who = f"user {request['user_id']}"
+    scores = [item["score"] for item in answer["items"]]
+    if sorted(map(str, request["candidates"])) != sorted(str(item["id"]) for item in answer["items"]):
+        raise SmokeFailedError(f"{who}: the answer does not hold every candidate once")
+    if answer["degraded"] is not None:
+        raise SmokeFailedError(f"{who}: degraded: {answer['degraded']}")
+    if not all(0 < score < 1 for score in scores) or scores != sorted(scores, reverse=True):
+        raise SmokeFailedError(f"{who}: scores are not falling probabilities: {scores}")
+    if not answer["freshness"]["user_known"] or not answer["freshness"]["history_length"]:
+        raise SmokeFailedError(f"{who}: features or history did not come from the store")
+    weights = answer["items"][0].get("attention")
+    if answer["model"]["name"] == "din" and not math.isclose(sum(weights or []), 1, rel_tol=1e-3):
+        raise SmokeFailedError(f"{who}: DIN's attention does not sum to one")

@@ -1,0 +1,80 @@
+"""Encoded rows of the cached items for one model's encoder, one row a cache slot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from feature_store.encoding.encoder import Block, FeatureEncoder
+from feature_store.encoding.values import RawValue, ValueRefusedError
+
+ItemValues = Mapping[str, RawValue]
+Mask = npt.NDArray[np.bool_]
+Places = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedItems:
+    """``block`` [n] and, per row, whether it was made from the item's own features (``known`` bool [n])."""
+
+    block: Block
+    known: Mask
+
+
+def encode_items(encoder: FeatureEncoder, ids: Sequence[str], values: Sequence[ItemValues | None]) -> EncodedItems:
+    """Encode items; one without values, or with values that its encoder refuses, keeps its id and misses the rest.
+
+    The item key field is always the id itself, whatever the stored values say: the key names the item.
+    """
+    view, item_key = encoder.views["item"], encoder.item_key
+    records = [{**(each or {}), item_key: item_id} for item_id, each in zip(ids, values, strict=True)]
+    known = np.fromiter((each is not None for each in values), np.bool_, len(ids))
+    try:
+        return EncodedItems(view.encode_records(records), known)
+    except ValueRefusedError:
+        pass  # rare: find the rows at fault one by one, so that a bad item costs its neighbours nothing
+    for row, record in enumerate(records):
+        try:
+            view.encode_records([record])
+        except ValueRefusedError:
+            records[row] = {item_key: ids[row]}
+            known[row] = False
+    return EncodedItems(view.encode_records(records), known)
+
+
+class EncoderRows:
+    """``categories`` int32 [capacity, slots] and ``numbers`` float32 [capacity, numbers], filled lazily."""
+
+    def __init__(self, encoder: FeatureEncoder, capacity: int) -> None:
+        view = encoder.views["item"]
+        self._encoder = encoder
+        self._categories = np.zeros((capacity, view.slots), np.int32)
+        self._numbers = np.zeros((capacity, len(view.numbers)), np.float32)
+        self._known = np.zeros(capacity, np.bool_)
+        self._encoded = np.zeros(capacity, np.bool_)
+
+    def unencoded(self, places: Places) -> Places:
+        """Those of the slots ``places`` that hold no row for this encoder yet, each once."""
+        return np.unique(places[~self._encoded[places]])
+
+    def encode(self, places: Places, ids: Sequence[str], values: Sequence[ItemValues | None]) -> None:
+        """Encode the items into the slots ``places`` (each at most once)."""
+        self.put(places, encode_items(self._encoder, ids, values))
+
+    def put(self, places: Places, items: EncodedItems) -> None:
+        """Keep encoded rows in the slots ``places`` (each at most once)."""
+        self._categories[places] = items.block.categories
+        self._numbers[places] = items.block.numbers
+        self._known[places] = items.known
+        self._encoded[places] = True
+
+    def forget(self, place: int) -> None:
+        """The slot holds another item now, or another version of it."""
+        self._encoded[place] = False
+
+    def take(self, places: Places) -> EncodedItems:
+        """Copies of the rows in ``places``, in their order."""
+        return EncodedItems(Block(self._categories[places], self._numbers[places]), self._known[places])

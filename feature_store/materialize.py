@@ -1,0 +1,189 @@
+"""Tables into the online store: users, items and histories, in pipelined bulk.
+
+A run writes a value for every user and item that the tables name, and a history for every user, an empty one where no event
+counts; a second run over the same tables writes the same bytes. Nothing is ever deleted: users and items that have left the
+tables keep their last values. To drop them, materialize under a new prefix and point the readers there.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Literal
+
+import polars as pl
+
+from feature_store.errors import MaterializeError, RecordRefusedError
+from feature_store.keys import KeySpace
+from feature_store.records import encode_features, encode_history, feature_record, history_record
+from feature_store.redis_store import RedisWriter
+from feature_store.tables import HISTORY_EVENT, ITEM_KEY, TIME, USER_KEY, EntityTables
+from feature_store.views import FeatureViews
+
+_PIPELINE_KEYS = 500
+_EVENT_COUNT = "@version"
+
+
+@dataclass(frozen=True, slots=True)
+class Materialized:
+    """How many values of each kind a run wrote, as counted in the store afterwards, and as of which moment."""
+
+    users: int
+    items: int
+    histories: int
+    as_of: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """One kind of value: a frame with the owner first, how a row is encoded, and under which key."""
+
+    name: Literal["users", "items", "histories"]
+    key_of: Callable[[str], bytes]
+    frame: pl.DataFrame
+    encoded: Callable[[pl.DataFrame, float], Iterator[tuple[str, bytes]]]
+
+
+async def materialize(
+    tables: EntityTables,
+    views: FeatureViews,
+    writer: RedisWriter,
+    *,
+    until: float | None = None,
+    progress: Callable[[int], object] = lambda _: None,
+) -> Materialized:
+    """Write all users, items and histories, count them in the store, and note the run under the meta key.
+
+    Args:
+        until: Only events strictly before this moment (in the unit of the time column) become history.
+        progress: Told how many values were written since it was last told.
+
+    Raises:
+        MaterializeError: a value cannot be stored, or the store does not hold all that was written.
+        StoreUnavailableError: the store does not answer; running again is safe.
+    """
+    started = time.perf_counter()
+    as_of = _as_of(tables, until)
+    kinds = _kinds(tables, views, writer.keys, until)
+    for kind in kinds:
+        await _write(writer, kind, as_of, progress)
+    counts = {kind.name: await _counted(writer, kind) for kind in kinds}
+    done = Materialized(**counts, as_of=as_of, seconds=time.perf_counter() - started)
+    await writer.write_many([(writer.keys.meta, _meta(views, done))])
+    return done
+
+
+def values_to_write(tables: EntityTables) -> int:
+    """How many values a run over the tables writes: the total of its progress."""
+    return tables.users.height + tables.items.height + _all_users(tables).len()
+
+
+def user_histories(tables: EntityTables, length: int, until: float | None = None) -> pl.DataFrame:
+    """One row a user of either table: ``USER_KEY``, lists ``ITEM_KEY`` and ``TIME`` of the newest ``length`` events.
+
+    Events are ordered by time, those of one moment by their place in the table; only rows that count as history, and lie
+    strictly before ``until``, are events. ``@version`` counts all of a user's events.
+    """
+    events = tables.interactions.filter(pl.col(HISTORY_EVENT))
+    if until is not None:
+        events = events.filter(pl.col(TIME) < until)
+    newest = (
+        events.select(USER_KEY, ITEM_KEY, pl.col(TIME).cast(pl.Float64))
+        .sort(TIME, maintain_order=True)
+        .group_by(USER_KEY, maintain_order=True)
+        .agg(pl.col(ITEM_KEY).tail(length), pl.col(TIME).tail(length), pl.len().alias(_EVENT_COUNT))
+    )
+    return _all_users(tables).to_frame().join(newest, on=USER_KEY, how="left", maintain_order="left")
+
+
+async def write_history(writer: RedisWriter, user_id: str, items: Iterable[str], times: Iterable[float]) -> None:
+    """Replace one user's history by these events, oldest first.
+
+    Raises:
+        RecordRefusedError: the events break a rule of histories.
+        StoreUnavailableError: the store does not answer.
+    """
+    value = encode_history(history_record(user_id, items, times))
+    await writer.write_many([(writer.keys.history(user_id), value)])
+
+
+def _all_users(tables: EntityTables) -> pl.Series:
+    """Every user once: those of the users table, then those that only interactions name."""
+    return pl.concat([tables.users[USER_KEY], tables.interactions[USER_KEY]]).unique(maintain_order=True)
+
+
+def _as_of(tables: EntityTables, until: float | None) -> float:
+    """The moment the features stand for: no clock is asked, so that a second run writes the same bytes."""
+    if until is not None:
+        return until
+    newest = tables.interactions[TIME].max()
+    return float(newest) if isinstance(newest, int | float) else 0.0
+
+
+def _kinds(tables: EntityTables, views: FeatureViews, keys: KeySpace, until: float | None) -> list[_Kind]:
+    user_columns = [USER_KEY, *(field.name for field in views.user.fields)]
+    item_columns = [ITEM_KEY, *(field.name for field in views.item.fields)]
+    return [
+        _Kind("items", keys.item, tables.items.select(item_columns), _encoded_features),
+        _Kind("users", keys.user, tables.users.select(user_columns), _encoded_features),
+        _Kind("histories", keys.history, user_histories(tables, views.history.length, until), _encoded_histories),
+    ]
+
+
+def _encoded_features(frame: pl.DataFrame, as_of: float) -> Iterator[tuple[str, bytes]]:
+    """Owner (the first column) and encoded features of every row; a missing value is left out."""
+    names = frame.columns[1:]
+    for owner, *values in frame.iter_rows():
+        present = {name: value for name, value in zip(names, values, strict=True) if value is not None}
+        yield owner, encode_features(feature_record(owner, as_of, present))
+
+
+def _encoded_histories(frame: pl.DataFrame, _: float) -> Iterator[tuple[str, bytes]]:
+    for owner, items, times, version in frame.select(USER_KEY, ITEM_KEY, TIME, _EVENT_COUNT).iter_rows():
+        yield owner, encode_history(history_record(owner, items or [], times or [], version=version or 0))
+
+
+async def _write(writer: RedisWriter, kind: _Kind, as_of: float, progress: Callable[[int], object]) -> None:
+    pairs = ((kind.key_of(owner), value) for owner, value in kind.encoded(kind.frame, as_of))
+    try:
+        while batch := list(islice(pairs, _PIPELINE_KEYS)):
+            await writer.write_many(batch)
+            progress(len(batch))
+    except RecordRefusedError as error:
+        raise MaterializeError(f"{error} (shorten the value in its table, or history.length)") from None
+
+
+async def _counted(writer: RedisWriter, kind: _Kind) -> int:
+    """How many of the keys the store holds.
+
+    Raises:
+        MaterializeError: fewer than were written.
+    """
+    keys = map(kind.key_of, kind.frame.to_series(0))
+    held = 0
+    while batch := list(islice(keys, _PIPELINE_KEYS)):
+        held += await writer.count(batch)
+    if held != kind.frame.height:
+        raise MaterializeError(
+            f"{kind.name}: {kind.frame.height} were written but the store holds {held}: does its maxmemory policy evict keys?"
+        )
+    return held
+
+
+def _meta(views: FeatureViews, done: Materialized) -> bytes:
+    state = {
+        "schema": 1,
+        "views": views.name,
+        "users": done.users,
+        "items": done.items,
+        "histories": done.histories,
+        "history_length": views.history.length,
+        "as_of": done.as_of,
+        "materialized_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return json.dumps(state, allow_nan=False).encode()

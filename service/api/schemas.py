@@ -1,0 +1,151 @@
+"""The wire: what a client may send to ``POST /rank`` and what comes back. Everything unknown is refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+
+MAX_ID_BYTES = 256
+MAX_FIELDS = 256
+INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
+
+
+def _id_text(value: int | str) -> int | str:
+    if isinstance(value, int):
+        if not INT64_MIN <= value <= INT64_MAX:
+            raise ValueError("an integer id must fit 64 bits")
+        return value
+    if not value:
+        raise ValueError("an id must not be empty")
+    if len(value.encode("utf-8")) > MAX_ID_BYTES:
+        raise ValueError(f"an id must not be longer than {MAX_ID_BYTES} bytes of UTF-8")
+    if not value.isprintable():
+        raise ValueError("an id must not hold control or invisible characters")
+    return value
+
+
+Id = Annotated[StrictInt | StrictStr, AfterValidator(_id_text)]
+Scalar = StrictStr | StrictBool | StrictInt | StrictFloat
+Value = Scalar | list[StrictStr | StrictInt] | None
+FieldName = Annotated[str, Field(max_length=64)]
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class RankRequest(_Wire):
+    """A user and the candidates to rank."""
+
+    user_id: Id = Field(description="Whose features and arm; the unit of experiments. Text or a 64-bit integer.", examples=[42])
+    candidates: list[Id] = Field(min_length=1, description="Item ids, answered in the type they came in.", examples=[[1, 2, 3]])
+    candidate_features: dict[FieldName, list[Value]] = Field(
+        default_factory=dict,
+        max_length=MAX_FIELDS,
+        description="Columns: field name to one value per candidate. Item fields given here win over stored ones.",
+    )
+    context: dict[FieldName, Value] = Field(
+        default_factory=dict, max_length=MAX_FIELDS, description="Values of the request's context fields."
+    )
+    history: list[Id] | None = Field(
+        default=None, max_length=10_000, description="Item ids, oldest first; replaces the stored history."
+    )
+    top_k: StrictInt | None = Field(default=None, ge=1, description="How many to answer; all by default.")
+    timeout_ms: StrictInt | None = Field(default=None, ge=1, description="The answer is due this long after arrival.")
+    explain: Literal["none", "attention"] = Field(
+        default="none", description="attention: the weight of each history event per candidate, where the model has it."
+    )
+    request_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")] | None = Field(
+        default=None, description="Joins later events to this answer; made up when absent."
+    )
+    min_history_version: StrictInt | None = Field(
+        default=None, ge=0, le=INT64_MAX, description="The answer is marked degraded if the stored history is older."
+    )
+    overrides: dict[FieldName, FieldName] = Field(
+        default_factory=dict, max_length=64, description="Experiment to arm, for admins (bearer token)."
+    )
+
+
+class RankedItem(_Wire):
+    """One candidate in its place. Without scores (see ``degraded``) ``score`` is null and named scores are absent."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: int | str
+    score: float | None
+    attention: list[float] | None = None
+
+
+class ModelInfo(_Wire):
+    """The exact model version of the answer; ``digest`` is the SHA-256 of its ONNX file."""
+
+    name: str
+    version: int
+    digest: str
+
+
+class AssignmentInfo(_Wire):
+    """One experiment arm in force for this user."""
+
+    layer: str
+    experiment: str
+    arm: str
+    bucket: int
+    generation: int
+    forced: bool
+
+
+class FreshnessInfo(_Wire):
+    """What was known, how old it was, what was defaulted."""
+
+    user_known: bool
+    user_age_ms: int | None
+    history_length: int
+    history_age_ms: int | None
+    history_version: int | None
+    unknown_candidates: int
+    missing: list[str]
+
+
+class DegradedInfo(_Wire):
+    """What the answer was made without, and why."""
+
+    level: Literal["stale_history", "default_features", "input_order"]
+    reason: str
+    scored: int
+    total: int
+
+
+class RankResponse(_Wire):
+    """The ranking, best first; equal scores in input order."""
+
+    request_id: str
+    user_id: int | str
+    items: list[RankedItem]
+    ranked_by: str
+    model: ModelInfo
+    experiments: list[AssignmentInfo]
+    generation: int
+    freshness: FreshnessInfo
+    degraded: DegradedInfo | None
+    timings_ms: dict[str, float]
+    attention_history: list[str] | None = None
+
+
+class ProblemField(_Wire):
+    """One wrong field."""
+
+    field: str
+    reason: str
+
+
+class Problem(_Wire):
+    """RFC 9457 problem details."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    errors: list[ProblemField] | None = None

@@ -1,0 +1,117 @@
+"""``python -m service serve``: the process around the app. Settings come from ``RANKLINE_*``; see ``service/settings.py``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+from pydantic import ValidationError
+
+from service.logs import configure_logs
+from service.scoring.cpu import usable_cpus
+from service.settings import Settings
+from service.telemetry import MULTIPROCESS_DIRECTORY
+
+STORE_URL = "RANKLINE_STORE__URL"
+THREADS = "RANKLINE_MODELS__INTRA_OP_THREADS"
+_BACKLOG = 2_048
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where to listen and with how many processes; everything else is a setting."""
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--workers", type=int, default=1, help="processes that share the port (default 1)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT, then drain and stop what was started here."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for each in error.errors(include_url=False, include_input=False):
+            name = "__".join(str(part) for part in each["loc"]).upper()
+            print(f"setting RANKLINE_{name}: {each['msg']}", file=sys.stderr)  # noqa: T201 - before logs are configured
+        return 2
+    configure_logs(settings.log_level)
+    _end_by_exception_on_sigterm()
+    _share_cpus(arguments.workers)
+    with _store(settings), _metrics_directory(arguments.workers):
+        return _serve(arguments, settings)
+
+
+def _serve(arguments: argparse.Namespace, settings: Settings) -> int:
+    config = uvicorn.Config(
+        "service.app:create_app",
+        factory=True,
+        host=arguments.host,
+        port=arguments.port,
+        workers=arguments.workers,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=settings.drain_timeout_s,
+        timeout_keep_alive=75,
+        backlog=_BACKLOG,
+        timeout_worker_healthcheck=30,
+    )
+    if arguments.workers == 1:
+        server = uvicorn.Server(config)
+        server.run()
+        return 0 if server.started else 1
+    from service.workers import Workers
+
+    Workers(config, sockets=[config.bind_socket()]).run()
+    return 0
+
+
+def _end_by_exception_on_sigterm() -> None:
+    """Uvicorn raises the signal again after its drain; it must unwind this process, so that what it started is stopped."""
+
+    def leave(*_: object) -> None:
+        raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, leave)
+
+
+def _share_cpus(workers: int) -> None:
+    """Several workers share the CPUs: each one's ONNX Runtime gets its part, unless a setting says otherwise."""
+    if workers > 1 and THREADS not in os.environ:
+        os.environ[THREADS] = str(max(1, usable_cpus() // workers))
+
+
+@contextmanager
+def _store(settings: Settings) -> Iterator[None]:
+    """Without a store URL, start the embedded Valkey here, once for all workers, and hand its URL down."""
+    if settings.store.url is not None:
+        yield
+        return
+    from feature_store.embedded import EmbeddedStore
+
+    with EmbeddedStore(settings.store.directory) as store:
+        os.environ[STORE_URL] = store.url
+        try:
+            yield
+        finally:
+            del os.environ[STORE_URL]
+
+
+@contextmanager
+def _metrics_directory(workers: int) -> Iterator[None]:
+    """With several workers, a private directory in which they share their metrics; it must exist before they start."""
+    if workers == 1 or MULTIPROCESS_DIRECTORY in os.environ:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="rankline-metrics-") as directory:
+        os.environ[MULTIPROCESS_DIRECTORY] = str(Path(directory))
+        try:
+            yield
+        finally:
+            del os.environ[MULTIPROCESS_DIRECTORY]

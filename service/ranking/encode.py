@@ -1,0 +1,81 @@
+"""Features of one request to the inputs of the model that its arm named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from feature_store.encoding.encoder import HISTORY_INPUT, Block, FeatureEncoder
+from feature_store.encoding.values import RawValue, ValueRefusedError
+from service.errors import FieldProblem, RequestInvalidError
+from service.ranking.ports import FetchedFeatures
+from service.ranking.query import RankQuery
+from service.scoring.batch import ScoringRequest
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedQuery:
+    """Model inputs, and what was missing when they were made."""
+
+    request: ScoringRequest
+    history: Sequence[str]
+    missing: tuple[str, ...]
+    faults: tuple[str, ...]
+
+
+def encode_query(
+    encoder: FeatureEncoder, query: RankQuery, fetched: FetchedFeatures, *, uses_history: bool, attention: bool
+) -> EncodedQuery:
+    """Encode user, context, candidates and history; the request's own values win over stored ones.
+
+    Raises:
+        RequestInvalidError: a value in ``context`` or ``candidate_features`` is not of its field's kind.
+    """
+    user, faults = _encode_user(encoder, fetched.user or {})
+    history = query.history if query.history is not None else fetched.history_items
+    blocks = {"user": user, **_encode_sent(encoder, query, fetched.items)}
+    inputs: dict[str, np.ndarray] = {}
+    for view, block in blocks.items():
+        if block.categories.shape[1]:
+            inputs[f"{view}_categories"] = block.categories
+        if block.numbers.shape[1]:
+            inputs[f"{view}_numbers"] = block.numbers
+    if uses_history:
+        inputs[HISTORY_INPUT] = encoder.encode_history([history])
+    request = ScoringRequest(inputs=inputs, rows=len(query.candidates), want_attention=attention)
+    return EncodedQuery(request, history[-encoder.history_length :], _missing(encoder, query, fetched), faults)
+
+
+def _encode_user(encoder: FeatureEncoder, values: Mapping[str, RawValue]) -> tuple[Block, tuple[str, ...]]:
+    """Stored values that no longer fit their fields are the store's fault, not the caller's: defaults instead."""
+    view = encoder.views["user"]
+    try:
+        return view.encode_records([values]), ()
+    except ValueRefusedError:
+        return view.encode_records([{}]), ("user_value_refused",)
+
+
+def _encode_sent(encoder: FeatureEncoder, query: RankQuery, items: Block) -> dict[str, Block]:
+    """The views that hold what the caller sent: a refused value is the caller's to mend."""
+    try:
+        context = encoder.views["context"].encode_records([query.context])
+    except ValueRefusedError as error:
+        raise RequestInvalidError([FieldProblem("context", str(error))]) from None
+    try:
+        if encoder.views["item"].names & query.candidate_features.keys():
+            items = encoder.views["item"].replace(items, query.candidate_features)
+        candidate = encoder.views["candidate"].encode(query.candidate_features, len(query.candidates))
+    except ValueRefusedError as error:
+        raise RequestInvalidError([FieldProblem("candidate_features", str(error))]) from None
+    return {"context": context, "item": items, "candidate": candidate}
+
+
+def _missing(encoder: FeatureEncoder, query: RankQuery, fetched: FetchedFeatures) -> tuple[str, ...]:
+    """Names of the model's user, context and candidate fields that had no value and were defaulted."""
+    user = fetched.user or {}
+    absent = [name for name in encoder.views["user"].names if user.get(name) is None]
+    absent += [name for name in encoder.views["context"].names if query.context.get(name) is None]
+    absent += [name for name in encoder.views["candidate"].names if name not in query.candidate_features]
+    return tuple(sorted(absent))

@@ -1,0 +1,95 @@
+"""What is asked and what is answered, inside the service: no wire types, no candidates' original JSON types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from feature_store.encoding.values import RawValue
+
+
+@dataclass(frozen=True, slots=True)
+class RankQuery:
+    """One validated request. Ids are canonical text; ``deadline`` is a moment of ``time.monotonic()``."""
+
+    request_id: str
+    user_id: str
+    candidates: tuple[str, ...]
+    deadline: float
+    context: Mapping[str, RawValue] = field(default_factory=dict)
+    candidate_features: Mapping[str, Sequence[RawValue]] = field(default_factory=dict)
+    history: tuple[str, ...] | None = None
+    top_k: int | None = None
+    explain_attention: bool = False
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    min_history_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Degraded:
+    """The answer was made with less: what was lost (``level``) and why (``reason``), both from closed lists.
+
+    Levels, worst last: ``stale_history`` (older than asked for), ``default_features`` (scored without stored features),
+    ``input_order`` (not scored). ``scored`` of ``total`` candidates have scores: all or none.
+    """
+
+    level: str
+    reason: str
+    scored: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """How fresh the features behind an answer were. Ages in milliseconds of wall time; None where there is nothing."""
+
+    user_known: bool
+    user_age_ms: int | None
+    history_length: int
+    history_age_ms: int | None
+    history_version: int | None
+    unknown_candidates: int
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ArmTaken:
+    """One assignment in force for the answer."""
+
+    layer: str
+    experiment: str
+    arm: str
+    bucket: int
+    generation: int
+    forced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUsed:
+    """The exact version that the arm named, whether or not it came to score."""
+
+    name: str
+    version: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The ranking of one query.
+
+    ``order`` holds places in ``RankQuery.candidates``, best first, cut to top-k. ``scores`` maps a score name to values in the
+    order of ``order``; None when nothing was scored. ``attention`` aligns with ``order``: per candidate one weight per
+    event of ``history`` (oldest first).
+    """
+
+    order: list[int]
+    ranked_by: str
+    scores: Mapping[str, list[float]] | None
+    model: ModelUsed
+    arms: tuple[ArmTaken, ...]
+    generation: int
+    freshness: Freshness
+    degraded: Degraded | None
+    timings_ms: Mapping[str, float]
+    attention: list[list[float]] | None = None
+    attention_history: list[str] | None = None

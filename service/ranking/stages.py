@@ -1,0 +1,37 @@
+"""Where a request's time went. One clock feeds the answer's ``timings_ms``, the metrics and the load test."""
+
+from __future__ import annotations
+
+import time
+
+STAGES = ("parse", "assign", "fetch", "encode", "queue", "score", "respond")
+
+
+class StageClock:
+    """Durations by stage, in milliseconds; ``lap`` ends the running stage and starts the next."""
+
+    __slots__ = ("_last", "started", "timings_ms")
+
+    def __init__(self, started: float | None = None) -> None:
+        self.started = time.monotonic() if started is None else started
+        self._last = self.started
+        self.timings_ms: dict[str, float] = {}
+
+    def lap(self, stage: str) -> None:
+        """Book the time since the last lap under ``stage``."""
+        now = time.monotonic()
+        self.timings_ms[stage] = (now - self._last) * 1e3
+        self._last = now
+
+    def skip(self) -> None:
+        """Start the next stage now, without booking the time since the last lap (it was booked with ``book``)."""
+        self._last = time.monotonic()
+
+    def book(self, stage: str, milliseconds: float) -> None:
+        """Book a duration that was measured elsewhere."""
+        self.timings_ms[stage] = milliseconds
+
+    @property
+    def total_ms(self) -> float:
+        """Time since the start."""
+        return (time.monotonic() - self.started) * 1e3

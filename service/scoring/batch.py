@@ -1,0 +1,112 @@
+"""How requests become one run and its outputs theirs again. Pure functions over arrays; ragged, nothing is padded.
+
+A request stands for one user: each of its users-axis inputs has one entry, each of its rows-axis inputs one entry a row.
+``row_user`` ties the two axes of the merged batch together. It is made here and is never part of a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.manifest import GraphInput
+from service.scoring.errors import ScoringFailedError
+
+Array = npt.NDArray[Any]
+
+ROW_USER = "row_user"
+ATTENTION = "attention"
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringRequest:
+    """One user and ``rows`` candidates, encoded.
+
+    ``inputs``: users-axis arrays of shape [1, width], rows-axis arrays of shape [rows, width] (vectors without the width).
+    Inputs that the model's graph does not have are left aside, so that one encoding serves models that use less of it.
+    """
+
+    inputs: Mapping[str, Array]
+    rows: int
+    want_attention: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """One request's outputs by name: float32 [rows] each, and ``attention`` [rows, history length] if it was asked for."""
+
+    values: Mapping[str, Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One request's scores, how long it waited for its run, and how long the run took (shared with its batch)."""
+
+    scores: Scores
+    queue_ms: float
+    score_ms: float
+
+
+def check_request(request: ScoringRequest, inputs: Sequence[GraphInput]) -> None:
+    """Check that a request fits the graph, exactly: nothing is cast, broadcast or transposed.
+
+    Raises:
+        ScoringFailedError: names the input, what it needs and what it got.
+    """
+    if request.rows < 1:
+        raise ScoringFailedError(f"a request needs at least one row, not {request.rows}")
+    for each in inputs:
+        if each.name == ROW_USER:
+            continue
+        length = 1 if each.axis == "users" else request.rows
+        shape = (length,) if each.width is None else (length, each.width)
+        array = request.inputs.get(each.name)
+        if array is None:
+            raise ScoringFailedError(f"input {each.name}: missing; {each.dtype} {list(shape)} is needed")
+        if array.dtype != each.dtype or array.shape != shape:
+            raise ScoringFailedError(
+                f"input {each.name}: {each.dtype} {list(shape)} is needed, not {array.dtype} {list(array.shape)}"
+            )
+
+
+def merge(requests: Sequence[ScoringRequest], inputs: Sequence[GraphInput]) -> dict[str, Array]:
+    """Requests that passed ``check_request`` to the feeds of one run: arrays joined along their first axis, in order."""
+    feeds: dict[str, Array] = {}
+    for each in inputs:
+        if each.name == ROW_USER:
+            places = np.arange(len(requests), dtype=np.int32)
+            feeds[each.name] = np.repeat(places, [request.rows for request in requests])
+        elif len(requests) == 1:
+            feeds[each.name] = requests[0].inputs[each.name]
+        else:
+            feeds[each.name] = np.concatenate([request.inputs[each.name] for request in requests])
+    return feeds
+
+
+def split(outputs: Mapping[str, Array], requests: Sequence[ScoringRequest]) -> list[Scores]:
+    """The outputs of one run, [all rows] or [all rows, history length], to each request's own rows.
+
+    Slices are copied: a view would keep the whole batch alive for as long as one answer is.
+
+    Raises:
+        ValueError: an output has not one entry a row.
+    """
+    starts = list(accumulate((request.rows for request in requests), initial=0))
+    for name, array in outputs.items():
+        if array.shape[0] != starts[-1]:
+            raise ValueError(f"output {name}: {array.shape[0]} entries for {starts[-1]} rows")
+    return [
+        Scores(
+            {
+                name: array[start : start + request.rows].copy()
+                for name, array in outputs.items()
+                if name != ATTENTION or request.want_attention
+            }
+        )
+        for start, request in zip(starts, requests, strict=False)
+    ]

@@ -1,0 +1,88 @@
+"""Which versions are in memory: loads what a plan names beside what serves, and lets go of what no plan names any more."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+
+from models.repository import ModelReference, ModelRepository, PublishedVersion, RepositoryError
+from service.scoring.errors import ModelsUnavailableError, ScorerClosedError, ScoringError
+from service.scoring.loaded_model import LoadedModel
+
+_Models = Mapping[ModelReference, LoadedModel]
+
+
+class LoadedModels:
+    """The loaded versions by exact reference. Loads run one after another, on a thread, while the old versions serve.
+
+    A version that a load leaves out is retired: it is dropped here, requests that hold it finish with it, and its memory is
+    freed with the last of them.
+    """
+
+    def __init__(self, repository: ModelRepository, load: Callable[[PublishedVersion], LoadedModel]) -> None:
+        self._repository = repository
+        self._load = load
+        self._loading = asyncio.Lock()
+        self._active: _Models = {}
+        self._in_memory: weakref.WeakSet[LoadedModel] = weakref.WeakSet()
+        self._closed = False
+
+    @property
+    def active(self) -> _Models:
+        """The versions of the last load, by exact reference."""
+        return MappingProxyType(self._active)
+
+    @property
+    def retired(self) -> tuple[LoadedModel, ...]:
+        """Versions that only requests in flight still hold."""
+        active = set(self._active.values())
+        return tuple(model for model in self._in_memory if model not in active)
+
+    async def load(self, references: Iterable[ModelReference]) -> _Models:
+        """Make these, and only these, the active versions; the result answers to the references as they were given.
+
+        ``latest`` is resolved now. Versions in memory are kept as they are. All or nothing: when one fails, the active
+        versions stay what they were.
+
+        Raises:
+            ModelsUnavailableError: every reference that failed, with its reason.
+            ScorerClosedError: ``drain`` or ``close`` was called.
+        """
+        wanted = tuple(dict.fromkeys(references))
+        async with self._loading:
+            models = await asyncio.to_thread(self._load_all, wanted, self._active)
+            if self._closed:
+                raise ScorerClosedError("no model is loaded any more: the process is stopping")
+            self._active = {model.reference: model for model in models.values()}
+            self._in_memory.update(models.values())
+            return models
+
+    async def drain(self) -> None:
+        """Take nothing new anywhere; wait until every accepted request has its answer."""
+        self._closed = True
+        await asyncio.gather(*(model.drain() for model in self._in_memory))
+
+    def close(self) -> None:
+        """Take nothing new anywhere; fail what waits."""
+        self._closed = True
+        for model in self._in_memory:
+            model.close()
+
+    def _load_all(self, wanted: Iterable[ModelReference], kept: _Models) -> _Models:
+        """Every wanted reference with its model, kept or new; on a thread."""
+        known = dict(kept)
+        models: dict[ModelReference, LoadedModel] = {}
+        reasons: dict[str, str] = {}
+        for reference in wanted:
+            try:
+                exact = self._repository.resolve(reference)
+                if exact not in known:
+                    known[exact] = self._load(self._repository.open(exact))
+                models[reference] = known[exact]
+            except (RepositoryError, ScoringError, OSError) as error:
+                reasons[str(reference)] = str(error)
+        if reasons:
+            raise ModelsUnavailableError(reasons)
+        return models

@@ -1,0 +1,169 @@
+"""One request's features: one round trip, and an answer whatever the store does."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from feature_store.embedded import EmbeddedStore
+from feature_store.errors import StoreUnavailableError
+from feature_store.item_cache import CacheRule, ItemCache
+from feature_store.keys import KeySpace
+from feature_store.materialize import write_history
+from feature_store.online import OnlineFeatures
+from feature_store.records import encode_features, feature_record, history_record
+from feature_store.redis_store import RedisStore, RedisWriter
+from feature_store.store_settings import ReadLimits
+from feature_store.stored import StoredRecords
+from tests.feature_store.encoders import item_encoder
+
+ENCODER = item_encoder()
+SECONDS = 5.0
+
+
+class Store:
+    """Answers from a dict, or fails, or never answers; remembers what it was asked."""
+
+    def __init__(self, items=None):
+        self.items = items or {}
+        self.trouble = None
+        self.faults = ()
+        self.asked = []
+
+    async def read(self, user_id, item_ids):
+        self.asked.append((user_id, list(item_ids)))
+        if self.trouble == "silence":
+            await asyncio.Event().wait()
+        if self.trouble is not None:
+            raise StoreUnavailableError(self.trouble)
+        history = history_record(user_id, ["a", "b"], [1.0, 2.0], version=7)
+        items = {item_id: self.items.get(item_id) for item_id in item_ids}
+        return StoredRecords(feature_record(user_id, 1_000.0, {"country": "no"}), history, items, self.faults)
+
+
+def item(item_id, value):
+    return feature_record(item_id, 5.0, {"price": float(value)})
+
+
+def online(store, **options):
+    return OnlineFeatures(store, ItemCache(CacheRule()), **options)
+
+
+@pytest.fixture
+def store():
+    return Store({"a": item("a", 10), "b": item("b", 14)})
+
+
+async def test_everything_comes_in_one_read_and_cached_items_are_not_asked_again(store):
+    features = online(store)
+    fetched = await features.fetch("u1", ["b", "a", "b", "new"], ENCODER, SECONDS)
+    assert (fetched.user, fetched.user_time) == ({"country": "no"}, 1_000.0)
+    assert (fetched.history_items, fetched.history_times) == (["a", "b"], [1.0, 2.0])
+    assert (fetched.history_updated_at, fetched.history_version) == (2.0, 7)
+    assert fetched.items.categories[:, 0].tolist() == [3, 2, 3, 1]
+    assert fetched.items.numbers[:, 0].tolist() == [1.0, 0.0, 1.0, 0.0]
+    assert (fetched.unknown_items, fetched.stale_items, fetched.unavailable, fetched.faults) == (1, 0, None, ())
+    await features.fetch("u2", ["a", "b", "new"], ENCODER, SECONDS)
+    assert store.asked == [("u1", ["b", "a", "new"]), ("u2", [])]
+
+
+@pytest.mark.parametrize("trouble", ["refused", "circuit_open", "pool_exhausted", "loading"])
+async def test_without_the_store_there_are_defaults_and_the_reason(store, trouble):
+    store.trouble = trouble
+    fetched = await online(store).fetch("u1", ["a", "x"], ENCODER, SECONDS)
+    assert (fetched.user, fetched.user_time, fetched.history_items, fetched.history_times) == (None, None, [], [])
+    assert (fetched.history_updated_at, fetched.history_version) == (None, None)
+    assert (fetched.unavailable, fetched.unknown_items) == (trouble, 2)
+    assert fetched.items.categories[:, 0].tolist() == [2, 1]
+
+
+async def test_items_fetched_before_the_store_went_away_still_have_their_features(store):
+    features = online(store)
+    await features.fetch("u1", ["a", "b"], ENCODER, SECONDS)
+    store.trouble = "refused"
+    fetched = await features.fetch("u1", ["a", "b"], ENCODER, SECONDS)
+    assert (fetched.unknown_items, fetched.items.numbers[:, 0].tolist()) == (0, [0.0, 1.0])
+
+
+async def test_defaults_given_without_the_store_are_not_kept(store):
+    features = online(store)
+    store.trouble = "refused"
+    await features.fetch("u1", ["a"], ENCODER, SECONDS)
+    store.trouble = None
+    assert (await features.fetch("u1", ["a"], ENCODER, SECONDS)).unknown_items == 0
+
+
+@pytest.mark.parametrize("timeout_s", [0.01, 0.0, -1.0])
+async def test_a_silent_store_costs_no_more_than_the_timeout(store, timeout_s):
+    store.trouble = "silence"
+    async with asyncio.timeout(5):
+        fetched = await online(store).fetch("u1", ["a"], ENCODER, timeout_s)
+    assert (fetched.unavailable, fetched.unknown_items) == ("timeout", 1)
+
+
+async def test_a_cancelled_request_is_cancelled_and_not_answered_by_defaults(store):
+    store.trouble = "silence"
+    request = asyncio.create_task(online(store).fetch("u1", ["a"], ENCODER, SECONDS))
+    await asyncio.sleep(0)
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+
+
+async def test_faults_of_the_store_are_passed_on(store):
+    store.faults = ("item_corrupt",)
+    assert (await online(store).fetch("u1", ["a"], ENCODER, SECONDS)).faults == ("item_corrupt",)
+
+
+@pytest.mark.parametrize(("now", "fresh"), [(1_060.0, True), (1_060.1, False)])
+async def test_user_features_beyond_their_age_are_not_used(store, now, fresh):
+    features = online(store, user_max_age_s=60.0, wall_clock=lambda: now)
+    fetched = await features.fetch("u1", [], ENCODER, SECONDS)
+    assert (fetched.user is not None) is fresh
+    assert fetched.faults == (() if fresh else ("user_outside_max_age",))
+
+
+async def test_an_item_at_fault_is_a_default_that_is_asked_for_again():
+    class Corrupt(Store):
+        async def read(self, user_id, item_ids):
+            stored = await super().read(user_id, item_ids)
+            return StoredRecords(stored.user, stored.history, {}, ("item_corrupt",))
+
+    store = Corrupt()
+    features = online(store)
+    for _ in range(2):
+        assert (await features.fetch("u1", ["a"], ENCODER, SECONDS)).unknown_items == 1
+    assert store.asked == [("u1", ["a"])] * 2
+
+
+async def test_against_a_real_server_features_are_as_fresh_as_the_last_write(valkey, valkey_url):
+    keys = KeySpace()
+    valkey.set(keys.user("u1"), encode_features(feature_record("u1", 5.0, {"country": "se"})))
+    valkey.set(keys.item("a"), encode_features(item("a", 14)))
+    writer = RedisWriter.from_url(valkey_url)
+    store = RedisStore.from_url(valkey_url, limits=ReadLimits(connect_timeout_s=SECONDS, read_timeout_s=SECONDS))
+    features = online(store)
+    for history in (["a"], ["a", "b"], []):
+        await write_history(writer, "u1", history, [float(place) for place in range(len(history))])
+        fetched = await features.fetch("u1", ["a"], ENCODER, SECONDS)
+        assert (fetched.user, fetched.history_items, fetched.history_version) == ({"country": "se"}, history, len(history))
+        assert fetched.history_updated_at == (len(history) - 1 if history else None)
+        np.testing.assert_array_equal(fetched.items.numbers, [[1.0]])
+    await store.close()
+    await writer.close()
+
+
+async def test_a_store_that_ends_and_returns_needs_no_restart_of_the_reader(tmp_path):
+    with EmbeddedStore(tmp_path) as server:
+        writer = RedisWriter.from_url(server.url)
+        await write_history(writer, "u1", ["a"], [1.0])
+        await writer.close()
+        store = RedisStore.from_url(server.url, limits=ReadLimits(connect_timeout_s=SECONDS, read_timeout_s=SECONDS))
+        features = online(store)
+        assert (await features.fetch("u1", [], ENCODER, SECONDS)).history_items == ["a"]
+    await asyncio.sleep(0.01)
+    assert (await features.fetch("u1", [], ENCODER, SECONDS)).unavailable == "refused"
+    with EmbeddedStore(tmp_path):
+        fetched = await features.fetch("u1", [], ENCODER, SECONDS)
+    assert (fetched.unavailable, fetched.history_items) == (None, ["a"])
+    await store.close()
