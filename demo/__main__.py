@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from demo.example import SmokeFailedError, check_answers, curl_of, example_requests
+from demo.example import SmokeFailedError, check_answers, curl_of, example_requests, id_columns
 from demo.server import Server, ServerFailedError, running_server
 from demo.steps import (
     NETWORKS,
@@ -109,7 +109,12 @@ def show_example(server: Server, views: Path) -> None:
 
 
 def _load(server: Server, workspace: Workspace, views: Path) -> int:
-    run_command(["-m", "loadtest", "--url", server.url, "--out", str(workspace.root / "loadtest"), "--views", str(views)])
+    """Open-loop load from the tables' own users and items; the last interaction's context stands for all."""
+    (request,) = example_requests(views, 1, candidates=1)
+    sources = [f"{option}={source}" for option, source in zip(("--users", "--items"), id_columns(views), strict=True)]
+    extra = ["--extra-fields", json.dumps({"context": request["context"]})] if "context" in request else []
+    shape = ["--rate", "100", "--duration", "20s", "--warmup", "5s", "--candidates", "100", "--top-k", "20"]
+    run_command(["-m", "loadtest", "--url", server.url, "--out", str(workspace.root / "loadtest"), *sources, *shape, *extra])
     return 0
 
 

@@ -33,6 +33,14 @@ def example_requests(views: Path, count: int, candidates: int = 10) -> list[Requ
     return [request | ({"context": context} if context else {}) for request in requests]
 
 
+def id_columns(views: Path) -> tuple[str, str]:
+    """``FILE:COLUMN`` of the users' and of the items' ids."""
+    described = yaml.safe_load(views.read_text(encoding="utf-8"))
+    tables = described["tables"]
+    users, items = (views.parent / tables[name] for name in ("users", "items"))
+    return f"{users}:{described['user']['key']}", f"{items}:{described['item']['key']}"
+
+
 def _read(path: Path) -> pl.DataFrame:
     return pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema_length=None)
 

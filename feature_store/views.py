@@ -22,10 +22,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from feature_store.schema_problems import readable_problems
 from feature_store.strict_yaml import StrictYamlError, read_strict_yaml
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
 Column = Annotated[str, Field(min_length=1, max_length=200)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+RESERVED_LABELS = ("id", "score", "attention")
+"""Names that an answer or a graph gives to something else beside its named scores."""
 
 
 class ViewsError(ValueError):
@@ -41,7 +46,7 @@ class _Strict(BaseModel):
 
 
 class Vocabulary(_Strict):
-    """Known values get an id each; values seen fewer than ``min_count`` times, and new ones, share the OOV id."""
+    """Known values get an id each; new ones, and those in fewer than ``min_count`` training rows, share the OOV id."""
 
     by: Literal["vocabulary"] = "vocabulary"
     min_count: int = Field(default=1, ge=1)
@@ -86,7 +91,7 @@ class NumberField(_BaseField):
 
     kind: Literal["number"]
     transform: Literal["none", "standardize", "min_max", "log1p", "log1p_standardize"] = "standardize"
-    default: float | None = Field(default=None, allow_inf_nan=False, strict=False)
+    default: Number | None = None
 
 
 ViewField = Annotated[CategoryField | CategoriesField | NumberField, Field(discriminator="kind")]
@@ -130,8 +135,15 @@ class Condition(_Strict):
     """
 
     column: Column
-    at_least: float | None = Field(default=None, allow_inf_nan=False, strict=False)
+    at_least: Number | None = None
     equals: str | int | bool | None = None
+
+    @field_validator("equals", mode="before")
+    @classmethod
+    def _exact_value(cls, value: Any) -> Any:
+        if value is None or isinstance(value, str | int | bool):
+            return value
+        raise ValueError("must be text, an integer or true/false; for other numbers there is at_least")
 
     @model_validator(mode="after")
     def _one_test(self) -> Self:
@@ -144,6 +156,13 @@ class Label(Condition):
     """What a network learns to predict; the name becomes the name of the score online (``ctr``, ``cvr``, ``like``)."""
 
     name: Name
+
+    @field_validator("name")
+    @classmethod
+    def _not_reserved(cls, name: str) -> str:
+        if name in RESERVED_LABELS:
+            raise ValueError(f"{name!r} is taken: the name becomes a score's beside {', '.join(RESERVED_LABELS)}")
+        return name
 
 
 class History(_Strict):
@@ -190,7 +209,7 @@ class FeatureViews(_Strict):
     item: Entity
     context: tuple[ContextField, ...] = ()
     history: History = History()
-    labels: tuple[Label, ...] = Field(min_length=1)
+    labels: tuple[Label, ...]
     split: Split = Split()
 
     @field_validator("context", "labels", mode="before")
@@ -205,8 +224,10 @@ class FeatureViews(_Strict):
         if twice:
             raise ValueError(f"field names must differ across all views: {', '.join(sorted(twice))} stands twice")
         labels = [name for name, count in Counter(label.name for label in self.labels).items() if count > 1]
-        if labels:
-            raise ValueError(f"label names must differ: {', '.join(sorted(labels))} stands twice")
+        if labels or not self.labels:
+            raise ValueError(
+                f"label names must differ: {', '.join(labels)} stands twice" if labels else "labels: name at least one"
+            )
         if self.user.key == self.item.key:
             raise ValueError(f"user.key and item.key are both {self.user.key!r}: interactions could not tell them apart")
         if not isinstance(self.item_key_field, CategoryField):
@@ -214,6 +235,17 @@ class FeatureViews(_Strict):
                 f"item.fields needs a field of kind category over the key column {self.item.key!r}: "
                 "the history and the candidates share its encoding"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _no_answer_among_inputs(self) -> Self:
+        for field in self.context:
+            for label in self.labels:
+                if field.source == label.column:
+                    raise ValueError(
+                        f"context field {field.name!r} reads column {field.source!r}, from which label {label.name!r} is "
+                        "computed: the answer would be among the inputs"
+                    )
         return self
 
     @property
@@ -244,15 +276,6 @@ class FeatureViews(_Strict):
             if label.name == name:
                 return label
         raise ViewsError([f"labels: no label {name!r}; there are {', '.join(label.name for label in self.labels)}"])
-
-
-def readable_problems(error: ValidationError) -> list[str]:
-    """One line per problem of a pydantic error: ``path.to.key: what is wrong``; union tags are left out of the path."""
-    lines = []
-    for problem in error.errors(include_url=False, include_context=False, include_input=False):
-        path = ".".join(str(part) for part in problem["loc"])
-        lines.append(f"{path or '(top level)'}: {problem['msg'].removeprefix('Value error, ')}")
-    return lines
 
 
 def load_views(path: Path) -> FeatureViews:

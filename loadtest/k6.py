@@ -142,7 +142,7 @@ def _environment(folder: Path, settings_path: Path) -> dict[str, str]:
     return {
         "PATH": os.defpath,
         "HOME": str(folder.resolve()),
-        # Memory for time: at Go's default, collecting garbage is a quarter of k6's work and makes it late.
+        # Memory for time: at Go's default, collecting garbage takes processor time from the service and makes k6 late.
         "GOGC": "400",
         "K6_CSV_TIME_FORMAT": "unix_micro",
         "LOADTEST_SETTINGS": str(settings_path.resolve()),

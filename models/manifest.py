@@ -7,6 +7,7 @@ other file with its SHA-256. A server refuses a version whose files, inputs or s
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -23,7 +24,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class ArtifactFile(_Strict):
@@ -74,9 +75,14 @@ class Parity(_Strict):
 
     @model_validator(mode="after")
     def _within(self) -> Self:
+        if self.largest != max(self.cases.values(), default=0.0):
+            raise ValueError("largest is not the largest of the cases")
         if self.largest > self.tolerance:
             raise ValueError(f"parity error {self.largest:g} is above the tolerance {self.tolerance:g}")
         return self
+
+
+_Named = ArtifactFile | GraphInput | GraphOutput
 
 
 class Manifest(_Strict):
@@ -99,6 +105,14 @@ class Manifest(_Strict):
     uses_history: bool
     training: TrainingRun
     parity: Parity
+
+    @field_validator("files", "inputs", "outputs")
+    @classmethod
+    def _names_differ(cls, named: tuple[_Named, ...]) -> tuple[_Named, ...]:
+        twice = [name for name, count in Counter(each.name for each in named).items() if count > 1]
+        if twice:
+            raise ValueError(f"{', '.join(sorted(twice))} stands twice")
+        return named
 
     @field_validator("outputs")
     @classmethod

@@ -27,7 +27,8 @@ class RepositoryError(Exception):
     RepositoryError
     ├── ReferenceInvalidError   not ``name@version`` or ``name@latest``
     ├── ModelNotFoundError      no such published version
-    └── VersionRefusedError     published, but not what its manifest says
+    ├── VersionRefusedError     published, but not what its manifest says
+    └── StagedRefusedError      staged, but not plain files
     """
 
 
@@ -41,6 +42,10 @@ class ModelNotFoundError(RepositoryError):
 
 class VersionRefusedError(RepositoryError):
     """The version's files do not match its manifest."""
+
+
+class StagedRefusedError(RepositoryError):
+    """A staged directory holds something that cannot be published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,28 +191,28 @@ class ModelRepository:
     def publish(self, staged: Path, manifest_of: Callable[[int, tuple[ArtifactFile, ...]], Manifest]) -> Manifest:
         """Turn a staged directory into the next version: hash and sync files, write the manifest last, rename.
 
-        ``manifest_of(version, files)`` builds the manifest for the version number that is tried; with several publishers at
-        once the loser of the rename takes the next number.
+        ``manifest_of(version, files)`` builds the manifest for the version number that is tried. A number that another
+        publisher took first, or that some unpublished folder holds, is passed over.
+
+        Raises:
+            StagedRefusedError: a link or a folder among the files.
         """
-        files = tuple(
-            ArtifactFile(name=path.name, sha256=sha256_of(path), size_bytes=path.stat().st_size)
-            for path in sorted(staged.iterdir())
-            if path.name != MANIFEST_FILE
-        )
-        name = staged.parent.name
+        files = tuple(_artifact_file(path) for path in sorted(staged.iterdir()) if path.name != MANIFEST_FILE)
+        for file in files:
+            _sync(staged / file.name)
+        version = max(self.versions(staged.parent.name), default=0) + 1
         while True:
-            version = max(self.versions(name), default=0) + 1
             manifest = manifest_of(version, files)
             _write_synced(staged / MANIFEST_FILE, manifest.dumps())
-            for file in files:
-                _sync(staged / file.name)
             _sync(staged)
+            target = staged.parent / str(version)
             try:
-                staged.rename(staged.parent / str(version))
+                staged.rename(target)
             except OSError:
-                if version in self.versions(name):
-                    continue
-                raise
+                if not target.exists():
+                    raise
+                version += 1
+                continue
             _sync(staged.parent)
             return manifest
 
@@ -219,6 +224,12 @@ def sha256_of(path: Path) -> str:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _artifact_file(path: Path) -> ArtifactFile:
+    if path.is_symlink() or not path.is_file():
+        raise StagedRefusedError(f"{path}: only plain files can be published")
+    return ArtifactFile(name=path.name, sha256=sha256_of(path), size_bytes=path.stat().st_size)
 
 
 def _write_synced(path: Path, text: str) -> None:

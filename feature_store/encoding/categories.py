@@ -101,20 +101,20 @@ class CategoryColumn:
     def encode(self, values: Sequence[RawValue]) -> Ids:
         """Raw values to ids of shape [n, slots]; missing values and unused slots are 0, surplus values are cut.
 
+        None and empty text are missing; empty texts inside a list are passed over.
+
         Raises:
             ValueRefusedError: a value of the wrong type, with the field's name and the value's place.
         """
         out = np.zeros((len(values), self.slots), dtype=np.int32)
         id_of = self.ids.id_of
         for row, value in enumerate(values):
-            if value is None:
+            if value is None or value == "":
                 continue
             try:
-                if self.multiple:
-                    for slot, each in enumerate(_as_list(value)[: self.slots]):
-                        out[row, slot] = id_of(category_text(each))
-                else:
-                    out[row, 0] = id_of(category_text(value))
+                texts = _texts(value) if self.multiple else [category_text(value)]
+                for slot, text in enumerate(texts[: self.slots]):
+                    out[row, slot] = id_of(text)
             except ValueRefusedError as error:
                 raise ValueRefusedError(f"field {self.name!r}, value {row}: {error}") from None
         return out
@@ -130,7 +130,7 @@ class CategoryColumn:
         return cls(state["name"], ids, slots=state["slots"], multiple=state["multiple"])
 
 
-def _as_list(value: object) -> Sequence[object]:
-    if isinstance(value, list | tuple):
-        return value
-    raise ValueRefusedError(f"a list of categories is needed, not {type(value).__name__}")
+def _texts(values: object) -> list[str]:
+    if not isinstance(values, list | tuple):
+        raise ValueRefusedError(f"a list of categories is needed, not {type(values).__name__}")
+    return [category_text(each) for each in values if each != ""]

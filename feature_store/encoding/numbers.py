@@ -1,4 +1,8 @@
-"""Numbers to network inputs by the declared transform. Arithmetic in float64, the result in float32, everywhere."""
+"""Numbers to network inputs by the declared transform. Arithmetic in float64, the result in float32, everywhere.
+
+No finite input gives an infinite output: raw values are held within ±1e100, so that fitted sums stay finite, and results within
+±1e12, so that a network's products of them stay finite in float32.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,10 @@ import numpy.typing as npt
 
 from feature_store.encoding.values import RawValue, ValueRefusedError, number_value
 from feature_store.views import NumberField
+
+LARGEST_RAW = 1e100
+LARGEST_ENCODED = 1e12
+_CONSTANT = 1e-12
 
 Transform = Literal["none", "standardize", "min_max", "log1p", "log1p_standardize"]
 
@@ -26,8 +34,11 @@ class NumberColumn:
 
     @classmethod
     def fit(cls, field: NumberField, values: npt.NDArray[np.float64]) -> NumberColumn:
-        """Fit shift and scale on training values (NaN = missing); a constant column scales by 1."""
-        present = values[~np.isnan(values)]
+        """Fit shift and scale on training values (NaN = missing); a constant column scales by 1.
+
+        What varies by less than rounding, next to the values' own size, is constant.
+        """
+        present = np.clip(values[~np.isnan(values)], -LARGEST_RAW, LARGEST_RAW)
         squashed = _squash(present, field.transform)
         shift, scale = 0.0, 1.0
         if field.transform in ("standardize", "log1p_standardize") and present.size:
@@ -37,7 +48,9 @@ class NumberColumn:
         fill = field.default
         if fill is None:
             fill = float(present.mean()) if present.size else 0.0
-        return cls(field.name, field.transform, fill=fill, shift=shift, scale=scale or 1.0)
+        if scale <= _CONSTANT * float(np.abs(squashed).max(initial=0.0)):
+            scale = 1.0
+        return cls(field.name, field.transform, fill=fill, shift=shift, scale=scale)
 
     def encode(self, values: Sequence[RawValue] | npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
         """Raw values to float32 of shape [n].
@@ -46,8 +59,9 @@ class NumberColumn:
             ValueRefusedError: a value that is no finite number, with the field's name and the value's place.
         """
         raw = values if isinstance(values, np.ndarray) else self._to_float64(values)
-        raw = np.where(np.isnan(raw), self.fill, raw)
-        return ((_squash(raw, self.transform) - self.shift) / self.scale).astype(np.float32)
+        raw = np.clip(np.where(np.isnan(raw), self.fill, raw), -LARGEST_RAW, LARGEST_RAW)
+        encoded = (_squash(raw, self.transform) - self.shift) / self.scale
+        return np.clip(encoded, -LARGEST_ENCODED, LARGEST_ENCODED).astype(np.float32)
 
     def _to_float64(self, values: Sequence[RawValue]) -> npt.NDArray[np.float64]:
         out = np.empty(len(values), dtype=np.float64)

@@ -1,13 +1,16 @@
 """What a raw feature value may be, and the one text form of a category.
 
 Values reach the encoder from tables, from Redis and from JSON requests; all three must mean the same. Integers and their
-decimal text are the same category, since one table stores ids as numbers and the next as text.
+decimal text are the same category, since one table stores ids as numbers and the next as text. Empty text is no category:
+it means missing, as an empty cell of a CSV does.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+
+LARGEST_CATEGORY_BITS = 128
 
 Scalar = str | int | float | bool
 RawValue = Scalar | Sequence[str | int] | None
@@ -21,13 +24,16 @@ def category_text(value: object) -> str:
     """The canonical text of one category value.
 
     Raises:
-        ValueRefusedError: floats and anything that is not text, an integer or a truth value.
+        ValueRefusedError: floats, anything else that is not text, an integer or a truth value, and integers beyond 128 bits.
     """
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
+        # Python refuses to print integers of thousands of digits, with an error that no caller expects.
+        if value.bit_length() > LARGEST_CATEGORY_BITS:
+            raise ValueRefusedError(f"an integer category must fit {LARGEST_CATEGORY_BITS} bits")
         return str(value)
     raise ValueRefusedError(f"a category must be text or an integer, not {type(value).__name__}")
 

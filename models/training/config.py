@@ -8,8 +8,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from feature_store.schema_problems import readable_problems
 from feature_store.strict_yaml import StrictYamlError, read_strict_yaml
-from feature_store.views import FeatureViews, readable_problems
+from feature_store.views import FeatureViews
 from models.training.metrics import Monitor
 from models.zoo.options import OptionsError
 from models.zoo.registry import Options, check_option_names, network_kind

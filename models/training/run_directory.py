@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from feature_store.encoding.encoder import FeatureEncoder
-from feature_store.views import readable_problems
+from feature_store.schema_problems import readable_problems
 from models.training.config import RunConfig
 from models.training.golden_rows import GoldenRows
 from models.training.network_inputs import network_inputs

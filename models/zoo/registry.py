@@ -6,12 +6,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 from models.zoo.deepfm import DeepFM, DeepFMOptions
-from models.zoo.din import DIN, DINOptions
+from models.zoo.din import ATTENTION, DIN, DINOptions
 from models.zoo.history_fields import HistoryOptions
-from models.zoo.inputs import NetworkInputs
+from models.zoo.inputs import ROWS_VIEWS, USERS_VIEWS, NetworkInputs
 from models.zoo.mean_pooling import MeanPooling
 from models.zoo.options import OptionsError
 
+RESERVED_NAMES = frozenset(
+    {
+        ATTENTION,
+        "history",
+        "row_user",
+        *(f"{view}_{kind}" for view in (*USERS_VIEWS, *ROWS_VIEWS) for kind in ("categories", "numbers")),
+    }
+)
 Options = DeepFMOptions | DINOptions | HistoryOptions
 Network = DeepFM | DIN | MeanPooling
 
@@ -58,8 +66,11 @@ def build_network(name: str, options: Options, inputs: NetworkInputs, label: str
     """A freshly drawn network that predicts ``label``.
 
     Raises:
-        OptionsError: no such network, options of another network, or options that do not fit the inputs.
+        OptionsError: no such network, options of another network or that do not fit the inputs, or a label that is the name
+            of an input or of the attention.
     """
+    if label in RESERVED_NAMES:
+        raise OptionsError(f"a label cannot be called {label!r}: the graph has a tensor of that name")
     kind = network_kind(name)
     if type(options) is not kind.options:
         raise OptionsError(f"{name} takes {kind.options.__name__}, not {type(options).__name__}")

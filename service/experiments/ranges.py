@@ -64,10 +64,9 @@ def gaps(pieces: Iterable[BucketRange], num_buckets: int) -> list[BucketRange]:
     """The parts of ``[0, num_buckets)`` that no range covers."""
     missing = []
     reach = 0
-    for piece in sorted(pieces):
-        if piece.start > reach:
-            missing.append(BucketRange(reach, min(piece.start, num_buckets)))
+    for piece in sorted([*pieces, BucketRange(num_buckets, num_buckets)]):
+        start = min(piece.start, num_buckets)
+        if start > reach:
+            missing.append(BucketRange(reach, start))
         reach = max(reach, piece.end)
-    if reach < num_buckets:
-        missing.append(BucketRange(reach, num_buckets))
-    return [piece for piece in missing if len(piece) > 0]
+    return missing

@@ -13,12 +13,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from models.manifest import GraphInput, Manifest
+from models.manifest import GOLDEN_INPUT, GOLDEN_OUTPUT, GraphInput, Manifest
 from service.scoring.batch import ROW_USER, Array, Scores, ScoringRequest, check_request
 from service.scoring.errors import ModelRefusedError, ScoringFailedError
-
-INPUT_PREFIX = "input."
-OUTPUT_PREFIX = "output."
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +44,8 @@ class GoldenRows:
             ModelRefusedError: not such an archive, an array missing or misshapen, no rows.
         """
         arrays = _arrays(content)
-        inputs = {each.name: _member(arrays, INPUT_PREFIX + each.name) for each in manifest.inputs}
-        outputs = {each.name: _member(arrays, OUTPUT_PREFIX + each.name) for each in manifest.outputs}
+        inputs = {each.name: _member(arrays, GOLDEN_INPUT + each.name) for each in manifest.inputs}
+        outputs = {each.name: _member(arrays, GOLDEN_OUTPUT + each.name) for each in manifest.outputs}
         row_user = _row_user_of(inputs)
         for name, array in outputs.items():
             _check_output(name, array, len(row_user))
@@ -72,15 +69,18 @@ def _member(arrays: Mapping[str, Array], name: str) -> Array:
 
 
 def _row_user_of(inputs: Mapping[str, Array]) -> Array:
+    """The user of each row; a graph without a users axis has no such input, and all its rows are one request."""
     row_user = inputs.get(ROW_USER)
-    if row_user is None or row_user.ndim != 1 or row_user.dtype != np.int32 or not row_user.size or row_user.min() < 0:
-        raise ModelRefusedError(f"golden rows: {INPUT_PREFIX}{ROW_USER} must be int32 [rows], at least one row, none negative")
+    if row_user is None:
+        row_user = np.zeros(max((len(array) for array in inputs.values() if array.ndim), default=0), dtype=np.int32)
+    if row_user.ndim != 1 or row_user.dtype != np.int32 or not row_user.size or row_user.min() < 0:
+        raise ModelRefusedError(f"golden rows: {GOLDEN_INPUT}{ROW_USER} must be int32 [rows], at least one row, none negative")
     return row_user
 
 
 def _check_output(name: str, array: Array, rows: int) -> None:
     if array.dtype != np.float32 or array.ndim == 0 or len(array) != rows or not np.isfinite(array).all():
-        raise ModelRefusedError(f"golden rows: {OUTPUT_PREFIX}{name} must be finite float32, one entry for each of {rows} rows")
+        raise ModelRefusedError(f"golden rows: {GOLDEN_OUTPUT}{name} must be finite float32, one entry for each of {rows} rows")
 
 
 def _request_of(

@@ -31,6 +31,8 @@ def encoder_differences(manifest: Manifest, encoder: FeatureEncoder) -> list[str
         problems.append(f"history length: the encoder cuts at {encoder.history_length}, not {manifest.history_length}")
     if manifest.uses_history != any(each.name == HISTORY_INPUT for each in manifest.inputs):
         problems.append(f"uses_history is {manifest.uses_history}, against the inputs")
+    if any(each.axis == "users" for each in manifest.inputs) != any(each.name == ROW_USER for each in manifest.inputs):
+        problems.append(f"input {ROW_USER}: needed exactly when another input stands on the users axis")
     return problems
 
 

@@ -231,7 +231,7 @@ def test_the_command_writes_into_a_named_redis(views_path, valkey_url, valkey):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"views.yaml": "name: shop"}, "views.yaml: user: Field required"),
+        ({"views.yaml": "name: shop"}, "views.yaml: user: is missing"),
         ({"views.yaml": None}, "No such file"),
         ({"users.csv": "uid,land,age\nu1,no,old\n"}, "users.csv, row 1, column age"),
     ],

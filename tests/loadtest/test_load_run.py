@@ -146,9 +146,9 @@ FAULTS = {
 
 def test_every_kind_of_failure_is_counted_exactly(tmp_path, tables):
     # Users of remainder 8 never get their answer in time.
-    with serving(RankingServer(respond=faulty, delay_s=lambda request: 1.0 * (request["user_id"] % 10 == 8))) as server:
+    with serving(RankingServer(respond=faulty, delay_s=lambda request: 3.0 * (request["user_id"] % 10 == 8))) as server:
         # The first body is probed before the run and must not be refused: seed 4 begins with another user.
-        more = ["--timeout", "300ms", "--inspect-every", "1", "--user-skew", "0", "--top-k", "9", "--seed", "4"]
+        more = ["--timeout", "1s", "--inspect-every", "1", "--user-skew", "0", "--top-k", "9", "--seed", "4"]
         run = load(server, tmp_path, tables, "--rate", "80", "--duration", "1s", "--max-error-share", "0.01", *more)
     kinds = Counter(request["user_id"] % 10 for request in sent_bodies(run, 80))
     assert run.exit_code == 1
@@ -158,7 +158,7 @@ def test_every_kind_of_failure_is_counted_exactly(tmp_path, tables):
     assert run.inspection["degraded_by"] == {"input_order: deadline": kinds[2]}
     assert "x/y? ‹b>@1" in (run.folder / "report.md").read_text()
     assert len(run.result["verdict"]["missed"]) == 1 + len(FAULTS)
-    assert min(run.result["measures"]["all_ms"]["max"], 300) == 300
+    assert min(run.result["measures"]["all_ms"]["max"], 1000) == 1000
 
 
 def half_of_each_second() -> Callable[[int], float]:

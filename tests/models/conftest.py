@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import logging
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from functools import cache
 
 import pytest
 import torch
 
-from models.export import export_run
-from models.repository import ModelReference, ModelRepository
+from models.__main__ import main
+from models.repository import ModelReference, ModelRepository, PublishedVersion
 from models.training.run import train_run
 from tests.models.tiny_shop import tiny_recipe, write_tiny_shop
 
@@ -35,14 +39,38 @@ def trained(tiny_shop, tmp_path_factory):
     return cache(lambda network: train_run(tiny_shop, tiny_recipe(network), runs))
 
 
+@dataclass(frozen=True)
+class Export:
+    """What ``python -m models export`` did: its exit code, what it printed and logged, the version it published."""
+
+    code: int
+    printed: str
+    logged: list[logging.LogRecord]
+    version: PublishedVersion
+
+
 @pytest.fixture(scope="session")
-def published(trained, tmp_path_factory):
-    """network -> its opened version; exporting one costs seconds."""
-    repository = ModelRepository(tmp_path_factory.mktemp("repository"))
+def exported(trained, tmp_path_factory):
+    """network -> its export by the command; each costs seconds."""
+    root = tmp_path_factory.mktemp("repository")
 
     @cache
-    def publish(network):
-        manifest = export_run(trained(network).directory.root, repository)
-        return repository.open(ModelReference(manifest.name, manifest.version))
+    def export(network):
+        run, printed, logged = trained(network).directory.root, io.StringIO(), _Records()
+        logging.getLogger("torch").addHandler(logged)
+        with redirect_stdout(printed), redirect_stderr(printed):
+            code = main(["export", str(run), "--repository", str(root)])
+        logging.getLogger("torch").removeHandler(logged)
+        version = ModelRepository(root).open(ModelReference(network, None))
+        return Export(code, printed.getvalue(), logged.records, version)
 
-    return publish
+    return export
+
+
+class _Records(logging.Handler):
+    def __init__(self):
+        super().__init__()
+        self.records = []
+
+    def emit(self, record):
+        self.records.append(record)

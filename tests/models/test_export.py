@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import logging
+import re
 import shutil
 
 import numpy as np
@@ -37,8 +37,8 @@ def golden_of(version, prefix):
 
 
 @every_network
-def test_inputs_and_outputs_in_the_manifest_are_the_graphs(published, network):
-    version = published(network)
+def test_inputs_and_outputs_in_the_manifest_are_the_graphs(exported, network):
+    version = exported(network).version
     manifest, session = version.manifest, session_of(version)
     graph = [(i.name, DTYPES[i.type], *i.shape) for i in session.get_inputs()]
     declared = [(i.name, i.dtype, i.axis, *([] if i.width is None else [i.width])) for i in manifest.inputs]
@@ -49,8 +49,8 @@ def test_inputs_and_outputs_in_the_manifest_are_the_graphs(published, network):
 
 
 @every_network
-def test_the_golden_file_holds_the_graphs_inputs_and_what_torch_answered(published, network):
-    version = published(network)
+def test_the_golden_file_holds_the_graphs_inputs_and_what_torch_answered(exported, network):
+    version = exported(network).version
     names = [output.name for output in version.manifest.outputs]
     answers = session_of(version).run(names, golden_of(version, GOLDEN_INPUT))
     expected = golden_of(version, GOLDEN_OUTPUT)
@@ -61,16 +61,16 @@ def test_the_golden_file_holds_the_graphs_inputs_and_what_torch_answered(publish
 
 
 @every_network
-def test_parity_is_measured_on_every_shape_of_request(published, network):
-    parity = published(network).manifest.parity
+def test_parity_is_measured_on_every_shape_of_request(exported, network):
+    parity = exported(network).version.manifest.parity
     cases = {"golden_rows", "one_user", "many_users", "one_row", "thousands_of_rows", "one_user_per_row", "rows_alone"}
     history = {"empty_history", "full_history"}
     assert set(parity.cases) == (cases if network == "deepfm" else cases | history)
     assert parity.largest == max(parity.cases.values()) <= 1e-5
 
 
-def test_a_version_holds_all_that_serving_needs(published, trained):
-    version = published("din")
+def test_a_version_holds_all_that_serving_needs(exported, trained):
+    version = exported("din").version
     manifest = version.manifest
     assert {file.name for file in manifest.files} == {
         "model.onnx",
@@ -86,8 +86,8 @@ def test_a_version_holds_all_that_serving_needs(published, trained):
     assert (manifest.opset, onnx.load_from_string(version.file_bytes("model.onnx")).opset_import[0].version) == (20, 20)
 
 
-def test_the_manifest_names_the_training_run_and_its_metrics(published, trained):
-    training = published("din").manifest.training
+def test_the_manifest_names_the_training_run_and_its_metrics(exported, trained):
+    training = exported("din").version.manifest.training
     metrics = json.loads(trained("din").directory.metrics.read_text())
     assert (training.run_id, training.network, training.label, training.seed) == (metrics["run_id"], "din", "click", 3)
     assert training.metrics["test_auc"] == metrics["test"]["auc"]
@@ -95,14 +95,14 @@ def test_the_manifest_names_the_training_run_and_its_metrics(published, trained)
     assert {"torch", "onnx", "onnxruntime", "onnxscript", "python"} <= set(training.library_versions)
 
 
-def test_deepfm_has_no_history_input(published):
-    manifest = published("deepfm").manifest
+def test_deepfm_has_no_history_input(exported):
+    manifest = exported("deepfm").version.manifest
     assert not manifest.uses_history
     assert "history" not in [each.name for each in manifest.inputs]
 
 
-def test_a_score_does_not_depend_on_the_other_rows_of_the_batch(published):
-    version = published("din")
+def test_a_score_does_not_depend_on_the_other_rows_of_the_batch(exported):
+    version = exported("din").version
     session, batch = session_of(version), golden_of(version, GOLDEN_INPUT)
     (together,) = session.run(["click"], batch)
     reversed_batch = {name: tensor.numpy() for name, tensor in rows_of_arrays(batch, np.arange(len(together))[::-1]).items()}
@@ -189,10 +189,12 @@ def test_a_bad_name_or_an_unfinished_run_is_refused_before_any_work(trained, tmp
     assert not repository.root.exists()
 
 
-def test_exporting_says_nothing_unasked(trained, tmp_path, capfd, caplog):
-    run = read_run(trained("deepfm").directory.root)
-    with caplog.at_level(logging.INFO):
-        shape = GraphShape.of(run.network, run.inputs, run.golden)
-        write_graph(run.network, shape, run.golden, tmp_path / "model.onnx")
-    assert capfd.readouterr() == ("", "")
-    assert not [record for record in caplog.records if record.name.startswith("torch.onnx")]
+@every_network
+def test_the_command_prints_parity_by_case_and_ends_with_the_version(exported, network):
+    export = exported(network)
+    lines = export.printed.splitlines()
+    assert export.code == 0
+    assert all(re.match(r"parity \w+ +\d\.\de[-+]\d\d$", line) for line in lines[:-1])
+    assert len(lines) == 1 + len(export.version.manifest.parity.cases)
+    assert lines[-1] == f"published: {network}@1"
+    assert export.logged == []

@@ -59,7 +59,7 @@ def test_options_of_a_field_are_kept(tmp_path):
         ("network: din\noptions: {activation: gelu}\n", "options.activation"),
         ("network: din\noptions: [1]\n", "options"),
         ("network: din\nnetwork: din\n", "stands twice"),
-        ("- din\n", "dictionary"),
+        ("- din\n", "mapping"),
     ],
 )
 def test_a_mistake_is_refused_with_its_file_and_key(tmp_path, text, said):

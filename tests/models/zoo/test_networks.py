@@ -10,7 +10,7 @@ from models.zoo.deepfm import DeepFMOptions
 from models.zoo.din import DINOptions
 from models.zoo.inputs import input_tensors
 from models.zoo.options import OptionsError
-from models.zoo.registry import NETWORKS, build_network, check_option_names
+from models.zoo.registry import NETWORKS, build_network, check_option_names, network_kind
 from tests.models.zoo_batches import FULL, HISTORY_LENGTH, ITEM_ONLY, one_user_per_row, random_batch, rows_of, small_network
 
 pytestmark = pytest.mark.parametrize("name", list(NETWORKS))
@@ -127,3 +127,9 @@ def test_options_of_another_network_are_refused(name):
     wrong = DINOptions() if name != "din" else DeepFMOptions()
     with pytest.raises(OptionsError, match=f"{name} takes"):
         build_network(name, wrong, FULL, "like")
+
+
+@pytest.mark.parametrize("label", ["attention", "history", "row_user", "item_categories"])
+def test_a_label_cannot_take_the_name_of_a_tensor(name, label):
+    with pytest.raises(OptionsError, match=f"cannot be called '{label}'"):
+        build_network(name, network_kind(name).options(), FULL, label)

@@ -198,6 +198,27 @@ def test_a_broken_arm_list_hides_what_depends_on_its_arms():
     assert _problems(text) == [f"{CVR}.arms.0: should be a mapping of keys to values"]
 
 
+def test_a_broken_name_hides_no_shared_salt():
+    text = FULL_PLAN.replace("name: ranking", "name: Ranking").replace(
+        "name: objective", "name: objective\n    salt: ranking-layer"
+    )
+    assert [line.split(": ", 1)[0] for line in _problems(text)] == ["layers.0.name", "layers.1.salt"]
+
+
+def test_a_broken_range_is_the_only_problem_of_an_experiment_on_its_layers_salt():
+    assert [line.split(": ", 1)[0] for line in _problems(PLAIN_SPLIT.replace("[[0, 100]]", "[[0, x]]"))] == [
+        "layers.0.experiments.0.traffic.0.1"
+    ]
+
+
+def test_ranges_far_outside_are_each_reported():
+    text = _edited("buckets: [[0, 9999]]", "buckets: [[0, 9999], [20000, 30000], [40000, 50000]]")
+    assert [line.rsplit(": ", 1)[1] for line in _problems(text)] == [
+        "[20000, 30000) reaches past the 10000 buckets",
+        "[40000, 50000) reaches past the 10000 buckets",
+    ]
+
+
 def test_an_unknown_model_is_named_where_it_stands():
     published = all_published()
     del published.scores["din@3"]

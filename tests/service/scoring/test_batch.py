@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.manifest import GraphInput
@@ -34,6 +34,7 @@ def changed(**inputs):
     return ScoringRequest({**request(1, 2).inputs, **inputs}, 2)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 40), st.booleans()), min_size=1, max_size=20))
 def test_split_undoes_merge_row_by_row(sizes):
     requests = [request(owner, rows, want_attention=wanted) for owner, (rows, wanted) in enumerate(sizes)]

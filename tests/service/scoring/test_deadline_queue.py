@@ -1,6 +1,6 @@
 """The queue against an independent one: a plain list, sorted whenever it is asked."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.scoring.deadline_queue import DeadlineQueue
@@ -22,6 +22,7 @@ def slow_take(waiting, max_rows):
     return taken
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(PUSH, PUSH, WITHDRAW, TAKE), max_size=300))
 def test_it_agrees_with_a_sorted_list(actions):
     queue, waiting, places, arrivals = DeadlineQueue(), [], {}, 0

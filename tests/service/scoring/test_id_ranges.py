@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_store.encoding.categories import CategoryColumn, HashedIds, VocabularyIds
@@ -36,6 +36,7 @@ def request(items, history=None):
     return ScoringRequest({"item_categories": items, "history": history}, len(items))
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 6), st.integers(0, 6)), min_size=1),
     st.lists(st.integers(0, 3), min_size=5, max_size=5),
@@ -44,6 +45,7 @@ def test_every_id_that_the_encoder_can_give_passes(items, history):
     ranges().check(request(items, history))
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 30),
     st.data(),

@@ -255,6 +255,7 @@ def test_a_width_that_the_graph_leaves_open_is_settled_by_the_golden_rows(load, 
         (lambda data: data["outputs"][2].update(meaning="logit"), "output attention: its meaning is logit"),
         (lambda data: data["outputs"][1].update(meaning="attention"), "output cvr: its meaning is attention"),
         (lambda data: data.update(history_length=4), "history length: the encoder cuts at 3, not 4"),
+        (lambda data: data["inputs"].pop(), "input row_user: needed exactly when another input stands on the users axis"),
         (lambda data: data.update(uses_history=False), "uses_history is False, against the inputs"),
         (
             lambda data: data.update(encoder_fingerprint="f" * 64),
@@ -270,6 +271,14 @@ def test_a_width_that_the_graph_leaves_open_is_settled_by_the_golden_rows(load, 
 )
 def test_a_manifest_that_the_encoder_or_the_graph_cannot_keep_is_refused(load, repository, change, message):
     refused(load, publish(repository, change=change), message)
+
+
+def test_a_row_user_without_users_is_refused(load, repository):
+    def only_rows(data):
+        data["inputs"] = [each for each in data["inputs"] if each["axis"] == "rows"]
+        data["uses_history"] = False
+
+    refused(load, publish(repository, change=only_rows), "input row_user: needed exactly when")
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"schema": 1}', encoder().dumps()[:-1], '{"schema": 2}'])

@@ -1,0 +1,160 @@
+"""The exporter writes, the scorer reads; they meet only in the manifest. What the one publishes, the other serves."""
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+
+import numpy as np
+import pytest
+import torch
+
+from models import export
+from models.graph import write_graph
+from models.manifest import GOLDEN_INPUT, GOLDEN_OUTPUT
+from models.repository import ModelReference, ModelRepository
+from models.training.run import train_run
+from service.scoring.batch import ScoringRequest
+from service.scoring.batcher import BatchLimits
+from service.scoring.errors import ModelRefusedError, ScoringFailedError
+from service.scoring.loaded_model import LoadSettings, load_model
+from service.scoring.onnx_session import SessionSettings
+from tests.models.tiny_shop import tiny_recipe, write_tiny_shop
+from tests.service.scoring.stand_ins import RecordingObserver
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+NETWORKS = ("deepfm", "din")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_torch_thread():
+    """Tiny tensors gain nothing from a second thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    return write_tiny_shop(tmp_path_factory.mktemp("shop"))
+
+
+@pytest.fixture(scope="module")
+def run_of(shop, tmp_path_factory):
+    """network -> the directory of a finished run."""
+    runs = tmp_path_factory.mktemp("runs")
+    return cache(lambda network: train_run(shop, tiny_recipe(network), runs).directory.root)
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    return ModelRepository(tmp_path_factory.mktemp("repository"))
+
+
+@pytest.fixture(scope="module")
+def version_of(run_of, repository):
+    """network -> its published version."""
+
+    @cache
+    def publish(network):
+        manifest = export.export_run(run_of(network), repository)
+        return repository.open(ModelReference(manifest.name, manifest.version))
+
+    return publish
+
+
+@pytest.fixture
+def load():
+    settings = LoadSettings(SessionSettings("cpu", 1), BatchLimits(max_batch_rows=1_000, max_queue_rows=100_000))
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        yield partial(load_model, settings=settings, executor=executor, observer=RecordingObserver())
+
+
+def golden_of(version):
+    with np.load(version.directory / version.manifest.golden) as archive:
+        return dict(archive)
+
+
+def request_of(version, golden, user):
+    """One user's golden rows as a request, and their places."""
+    rows = np.flatnonzero(golden[GOLDEN_INPUT + "row_user"] == user)
+    places = {"users": [user], "rows": rows}
+    inputs = {each.name: golden[GOLDEN_INPUT + each.name][places[each.axis]] for each in version.manifest.inputs}
+    return ScoringRequest(inputs, rows=len(rows), want_attention=True), rows
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+async def test_a_published_version_loads_and_gives_torchs_scores_to_concurrent_users(load, version_of, network):
+    version = version_of(network)
+    model, golden, deadline = load(version), golden_of(version), time.monotonic() + 30
+    users = sorted(set(golden[GOLDEN_INPUT + "row_user"].tolist()))
+    asked = [request_of(version, golden, user) for user in users]
+    answers = await asyncio.gather(*(model.score(request, deadline) for request, _ in asked))
+    for (_, rows), answer in zip(asked, answers, strict=True):
+        assert set(answer.scores.values) == {output.name for output in version.manifest.outputs}
+        for name, values in answer.scores.values.items():
+            np.testing.assert_allclose(values, golden[GOLDEN_OUTPUT + name][rows], rtol=0, atol=1e-5)
+    assert await model.check_golden(deadline) <= 1e-5
+
+
+@pytest.mark.parametrize(("network", "history"), [("deepfm", False), ("din", True)])
+def test_the_loaded_model_knows_what_the_network_reads_and_gives(load, version_of, network, history):
+    model = load(version_of(network))
+    assert (model.name, model.uses_history, model.has_attention) == (network, history, history)
+    assert model.score_names == ("click",)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+async def test_what_the_fitted_encoder_gives_is_what_the_graph_takes(load, version_of, network):
+    """Raw values never seen in training, encoded by the artifact's own encoder, with every block there is."""
+    model = load(version_of(network))
+    views = model.encoder.views
+    blocks = {
+        "user": views["user"].encode_records([{"town": "nowhere", "age": 200}]),
+        "context": views["context"].encode_records([{}]),
+        "item": views["item"].encode_records([{"item_id": "i1", "tags": ["t1"], "price": 3}, {"item_id": "unseen"}]),
+        "candidate": views["candidate"].encode_records([{"place": "p1"}, {}]),
+    }
+    inputs = {f"{view}_categories": block.categories for view, block in blocks.items()}
+    inputs |= {f"{view}_numbers": block.numbers for view, block in blocks.items()}
+    inputs["history"] = model.encoder.encode_history([["i1", "unseen"]])
+    scored = await model.score(ScoringRequest(inputs, rows=2), time.monotonic() + 30)
+    assert np.all((scored.scores.values["click"] > 0) & (scored.scores.values["click"] < 1))
+
+
+async def test_an_id_beyond_the_exported_table_never_reaches_it(load, version_of):
+    version = version_of("din")
+    model, (request, _) = load(version), request_of(version, golden_of(version), 0)
+    history = request.inputs["history"].copy()
+    history[0, 0] = model.encoder.item_key_column.ids.cardinality
+    with pytest.raises(ScoringFailedError, match="input history, row 0, slot 0"):
+        await model.score(ScoringRequest({**request.inputs, "history": history}, request.rows), time.monotonic() + 30)
+
+
+def test_weights_beside_the_graph_are_loaded_and_checked(load, run_of, repository, monkeypatch):
+    monkeypatch.setattr(export, "write_graph", partial(write_graph, external_data_above_bytes=0))
+    manifest = export.export_run(run_of("din"), repository, "din-large")
+    version = repository.open(ModelReference(manifest.name, manifest.version))
+    assert "model.onnx.data" in {file.name for file in manifest.files}
+    assert load(version).name == "din-large"
+    weights = version.directory / "model.onnx.data"
+    weights.write_bytes(bytes([weights.read_bytes()[0] ^ 1]) + weights.read_bytes()[1:])
+    with pytest.raises(ModelRefusedError, match=r"model\.onnx\.data: SHA-256 differs"):
+        load(version)
+
+
+def test_a_model_that_reads_only_items_loads(load, shop, tmp_path):
+    """Nothing on the users axis: no users, no row_user."""
+    views = shop.read_text()
+    start, end = views.index("    - {name: town"), views.index("item:\n")
+    views = (views[:start] + views[end:]).replace("  key: user_id\n  fields:\n", "  key: user_id\n  fields: []\n")
+    views = views.replace("  - {name: device, kind: category}\n", "")
+    path = shop.with_name("items-only.yaml")
+    path.write_text(views)
+    run = train_run(path, tiny_recipe("deepfm"), tmp_path / "runs")
+    repository = ModelRepository(tmp_path / "repository")
+    manifest = export.export_run(run.directory.root, repository)
+    assert {each.axis for each in manifest.inputs} == {"rows"}
+    assert load(repository.open(ModelReference("deepfm", None))).score_names == ("click",)

@@ -1,0 +1,243 @@
+"""The use case with stand-ins for its neighbours: what an answer says when they are slow, lost, wrong or full."""
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from feature_store.encoding.categories import CategoryColumn, VocabularyIds
+from feature_store.encoding.encoder import Block, FeatureEncoder, ViewEncoder
+from feature_store.encoding.numbers import NumberColumn
+from service.errors import RequestInvalidError
+from service.experiments.params import Params
+from service.experiments.plan import ExperimentPlan
+from service.experiments.plan_source import ActivePlan
+from service.ranking.ports import Snapshot
+from service.ranking.query import RankQuery
+from service.ranking.ranker import Ranker, known_fields
+from service.ranking.stages import StageClock
+from service.scoring.batch import Scored, Scores
+from service.scoring.errors import DeadlinePassedError, OverloadedError, ScorerClosedError, ScoringFailedError
+
+NO_FIELDS = ViewEncoder((), ())
+
+
+def category(name: str, terms: list[str]) -> CategoryColumn:
+    return CategoryColumn(name, VocabularyIds(terms), slots=1, multiple=False)
+
+
+ENCODER = FeatureEncoder(
+    views={
+        "user": ViewEncoder((category("country", ["ch", "de"]),), ()),
+        "context": ViewEncoder((category("device", ["phone"]),), ()),
+        "item": ViewEncoder((category("item_id", ["a", "b", "c", "d"]),), ()),
+        "candidate": ViewEncoder((), (NumberColumn("position", "none", fill=1.0, shift=0.0, scale=1.0),)),
+    },
+    item_key="item_id",
+    history_length=3,
+)
+
+
+@dataclass
+class StubModel:
+    """Scores by a table of item ids; remembers what it was given."""
+
+    scores: dict[int, float] = field(default_factory=dict)
+    failure: Exception | None = None
+    name: str = "stub"
+    version: int = 3
+    digest: str = "d" * 64
+    encoder: FeatureEncoder = ENCODER
+    score_names: tuple[str, ...] = ("ctr", "cvr")
+    uses_history: bool = True
+    has_attention: bool = True
+    seen: list = field(default_factory=list)
+
+    async def score(self, request, deadline):
+        self.seen.append((request, deadline))
+        if self.failure is not None:
+            raise self.failure
+        ids = request.inputs["item_categories"][:, 0].tolist()
+        ctr = np.array([self.scores.get(each, 0.0) for each in ids], dtype=np.float32)
+        values = {"ctr": ctr, "cvr": -ctr}
+        if request.want_attention:
+            values["attention"] = np.tile(np.array([0.5, 0.3, 0.2], dtype=np.float32), (request.rows, 1))
+        return Scored(Scores(values), 1.5, 2.5)
+
+
+@dataclass
+class StubFetched:
+    items: Block
+    user: dict | None = field(default_factory=lambda: {"country": "ch"})
+    user_time: float | None = 90.0
+    history_items: list = field(default_factory=lambda: ["a", "b"])
+    history_updated_at: float | None = 95.0
+    history_version: int | None = 7
+    unknown_items: int = 0
+    unavailable: str | None = None
+    faults: tuple = ()
+
+
+@dataclass
+class StubFeatures:
+    changes: dict = field(default_factory=dict)
+    asked: list = field(default_factory=list)
+
+    async def fetch(self, user_id, item_ids, encoder, timeout_s):
+        self.asked.append((user_id, tuple(item_ids), timeout_s))
+        items = encoder.views["item"].encode({"item_id": list(item_ids)}, len(item_ids))
+        return StubFetched(items=items, **self.changes)
+
+
+class Holder:
+    def __init__(self, model, params=None):
+        models = {"stub@3": model}
+        active = ActivePlan(ExperimentPlan(params or Params("stub@3")), 5, "digest", 0.0, 0.0, None)
+        self.snapshot = Snapshot(active, models, known_fields(models))
+
+
+class Observer:
+    def __init__(self):
+        self.answers = []
+
+    def answered(self, answer, candidates):
+        self.answers.append((answer, candidates))
+
+
+def ranker(model, features=None, params=None, observer=None):
+    return Ranker(
+        snapshots=Holder(model, params),
+        features=features or StubFeatures(),
+        observer=observer or Observer(),
+        store_timeout_s=0.05,
+        wall_clock=lambda: 100.0,
+    )
+
+
+def query(**changes):
+    asked = {"request_id": "r", "user_id": "u", "candidates": ("a", "b", "c", "d"), "deadline": time.monotonic() + 10}
+    return RankQuery(**{**asked, **changes})
+
+
+async def answer_of(model, features=None, params=None, **changes):
+    return await ranker(model, features, params).rank(query(**changes), StageClock())
+
+
+async def test_best_first_and_equal_scores_in_input_order():
+    answer = await answer_of(StubModel({2: 0.1, 3: 0.9, 4: 0.1, 5: 0.5}))
+    assert answer.order == [1, 3, 0, 2]
+    assert answer.scores["ctr"] == pytest.approx([0.9, 0.5, 0.1, 0.1])
+    assert answer.scores["cvr"] == pytest.approx([-0.9, -0.5, -0.1, -0.1])
+    assert answer.generation == 5
+    assert answer.degraded is None
+
+
+async def test_the_arms_score_ranks():
+    answer = await answer_of(StubModel({2: 0.1, 3: 0.9, 4: 0.2, 5: 0.5}), params=Params("stub@3", score="cvr"))
+    assert answer.ranked_by == "cvr"
+    assert answer.order == [0, 2, 3, 1]
+
+
+@pytest.mark.parametrize(("asked", "by_arm", "count"), [(None, None, 4), (2, None, 2), (None, 3, 3), (1, 3, 1), (9, None, 4)])
+async def test_top_k_of_the_request_wins_over_the_arms(asked, by_arm, count):
+    answer = await answer_of(StubModel(), params=Params("stub@3", top_k=by_arm), top_k=asked)
+    assert len(answer.order) == count
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (DeadlinePassedError("late"), "deadline"),
+        (ScoringFailedError("nan"), "scoring_failed"),
+        (ScorerClosedError("closed"), "stopping"),
+    ],
+)
+async def test_what_cannot_be_scored_is_answered_in_input_order_without_any_score(failure, reason):
+    answer = await answer_of(StubModel({2: 0.1, 3: 0.9}, failure=failure), top_k=3)
+    assert answer.order == [0, 1, 2]
+    assert answer.scores is None
+    assert (answer.degraded.level, answer.degraded.reason) == ("input_order", reason)
+    assert (answer.degraded.scored, answer.degraded.total) == (0, 4)
+
+
+async def test_a_full_queue_is_refused_not_degraded():
+    with pytest.raises(OverloadedError):
+        await answer_of(StubModel(failure=OverloadedError("full", retry_after_s=1)))
+
+
+async def test_a_lost_store_is_scored_from_defaults_and_told():
+    features = StubFeatures({"user": None, "history_items": [], "unavailable": "timeout", "user_time": None})
+    answer = await answer_of(StubModel({3: 1.0}), features)
+    assert answer.order[0] == 1
+    assert (answer.degraded.level, answer.degraded.reason) == ("default_features", "timeout")
+    assert answer.freshness.missing == ("country", "device", "position")
+
+
+async def test_a_stored_value_that_no_longer_fits_is_a_fault_of_the_store_not_of_the_caller():
+    answer = await answer_of(StubModel(), StubFeatures({"user": {"country": 1.5}}))
+    assert answer.degraded.reason == "user_value_refused"
+
+
+async def test_the_store_gets_no_more_time_than_the_request_has():
+    features = StubFeatures()
+    await answer_of(StubModel(), features, deadline=time.monotonic() + 0.01)
+    await answer_of(StubModel(), features, deadline=time.monotonic() - 1)
+    await answer_of(StubModel(), features)
+    timeouts = [timeout_s for _, _, timeout_s in features.asked]
+    assert 0 <= timeouts[0] <= 0.01
+    assert timeouts[1:] == [0.0, 0.05]
+
+
+async def test_what_the_request_sends_reaches_the_model():
+    model = StubModel()
+    sent = {"context": {"device": "phone"}, "candidate_features": {"position": [1, 2, 3, 4]}, "history": ("d", "nope")}
+    answer = await answer_of(model, **sent)
+    inputs = model.seen[0][0].inputs
+    assert inputs["context_categories"].tolist() == [[2]]
+    assert inputs["candidate_numbers"].tolist() == [[1], [2], [3], [4]]
+    assert inputs["history"].tolist() == [[5, 1, 0]]
+    assert answer.freshness.history_age_ms is None
+    assert answer.freshness.missing == ()
+
+
+async def test_freshness_tells_ages_and_versions():
+    freshness = (await answer_of(StubModel())).freshness
+    assert (freshness.user_age_ms, freshness.history_age_ms) == (10_000, 5_000)
+    assert (freshness.history_length, freshness.history_version) == (2, 7)
+
+
+@pytest.mark.parametrize(("wanted", "level"), [(None, None), (7, None), (8, "stale_history")])
+async def test_a_history_behind_the_asked_version_is_told(wanted, level):
+    degraded = (await answer_of(StubModel(), min_history_version=wanted)).degraded
+    assert (degraded.level if degraded else None) == level
+
+
+async def test_attention_is_cut_to_the_history_and_follows_the_order():
+    answer = await answer_of(StubModel({3: 1.0}), explain_attention=True)
+    assert answer.attention_history == ["a", "b"]
+    assert answer.attention == [[pytest.approx(0.5), pytest.approx(0.3)]] * 4
+
+
+@pytest.mark.parametrize(
+    ("sent", "field"),
+    [
+        ({"context": {"colour": "x"}}, "context.colour"),
+        ({"candidate_features": {"colour": ["x"] * 4}}, "candidate_features.colour"),
+        ({"candidate_features": {"position": [1]}}, "candidate_features.position"),
+        ({"candidate_features": {"position": ["first", 1, 1, 1]}}, "candidate_features"),
+        ({"context": {"device": 1.5}}, "context"),
+        ({"overrides": {"nothing": "arm"}}, "overrides"),
+    ],
+)
+async def test_what_does_not_fit_is_named(sent, field):
+    with pytest.raises(RequestInvalidError) as caught:
+        await answer_of(StubModel(), **sent)
+    assert [each.field for each in caught.value.problems] == [field]
+
+
+async def test_every_answer_is_observed_once():
+    observer = Observer()
+    await ranker(StubModel(), observer=observer).rank(query(), StageClock())
+    await ranker(StubModel(failure=DeadlinePassedError("late")), observer=observer).rank(query(), StageClock())
+    assert [candidates for _, candidates in observer.answers] == [4, 4]
