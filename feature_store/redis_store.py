@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
@@ -94,7 +94,7 @@ class RedisStore:
             raise StoreUnavailableError("circuit_open")
         ids = list(item_ids)
         try:
-            return await self._calls.run(lambda: self._reported(self._read(user_id, ids)))
+            return await self._calls.run(lambda: self._reported(lambda: self._read(user_id, ids)))
         except StoreUnavailableError as error:
             if error.reason in ("pool_exhausted", "closed"):
                 self._breaker.abandoned()  # the call may never have been started
@@ -106,17 +106,17 @@ class RedisStore:
         Raises:
             StoreUnavailableError: it does not.
         """
-        await self._calls.run(lambda: self._reported(self._ping()))
+        await self._calls.run(lambda: self._reported(self._ping))
 
     async def close(self) -> None:
         """Let the exchanges under way end (their timeouts bound the wait) and close every connection."""
         await self._calls.close()
         await self._pool.aclose()
 
-    async def _reported(self, exchange: Coroutine[Any, Any, ResultT]) -> ResultT:
+    async def _reported(self, exchange: Callable[[], Awaitable[ResultT]]) -> ResultT:
         """Await an exchange and tell the circuit breaker how it went."""
         try:
-            result = await exchange
+            result = await exchange()
         except StoreUnavailableError as error:
             if error.reason == "pool_exhausted":
                 self._breaker.abandoned()

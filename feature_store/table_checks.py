@@ -31,8 +31,8 @@ def check_unique(column: RawColumn, keys: pl.Series) -> None:
 
 
 def check_label(column: RawColumn, flags: pl.Series) -> None:
-    """A label that is the same everywhere teaches nothing."""
+    """A label that is the same everywhere teaches nothing; in a column with faults nothing can be said of it."""
     classes = flags.drop_nulls().unique()
-    if len(flags) and len(classes) < 2:
+    if len(flags) and len(classes) < 2 and not column.log.faulty(column.file, column.name):
         only = f"only {int(classes[0])}" if len(classes) else "no value"
         column.refuse(f"a label must hold both 0 and 1; this one holds {only} over {len(flags):,} rows")

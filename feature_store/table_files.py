@@ -17,6 +17,7 @@ from polars.exceptions import PanicException, PolarsError
 from feature_store.table_problems import MAX_EXAMPLES, ProblemLog
 
 _COLUMNS_SHOWN = 40
+_HEAD_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def _read_csv(path: Path, wanted: Collection[str], log: ProblemLog) -> RawTable 
     frame = pl.read_csv(path, columns=columns, infer_schema=False, glob=False)
     if frame.height != rows:
         found = f"{rows:,} rows by its quotes, {frame.height:,} by its lines"
-        log.add(str(path), f"{found}: check the quotes, and that lines end in \\n or \\r\\n")
+        log.add(str(path), f"{found}: check the quotes and the line ends")
         return None
     return RawTable(str(path), frame.select(columns), present)
 
@@ -85,6 +86,9 @@ def _read_csv(path: Path, wanted: Collection[str], log: ProblemLog) -> RawTable 
 def _check_csv_shape(path: Path, log: ProblemLog) -> tuple[tuple[str, ...], int] | None:
     """Header and row count. Polars fills short rows with nulls, so each row's width is checked here first."""
     file = str(path)
+    if _ends_lines_with_cr(path):
+        log.add(file, "its lines end in \\r alone: write \\n or \\r\\n")
+        return None
     with path.open(encoding="utf-8-sig", newline="") as lines:
         rows = csv.reader(lines, strict=True)
         try:
@@ -116,6 +120,13 @@ def _check_csv_rows(
     if ragged > MAX_EXAMPLES:
         log.add(file, f"{ragged - MAX_EXAMPLES:,} more rows ({ragged:,} in all) with another number of cells than the header")
     return None if ragged or twice else (header, count)
+
+
+def _ends_lines_with_cr(path: Path) -> bool:
+    """Old Mac files, which Python's csv reads as rows and Polars as one line."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    return b"\r" in head and b"\n" not in head
 
 
 def _first_line_not_utf8(path: Path) -> int:

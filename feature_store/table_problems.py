@@ -66,6 +66,10 @@ class ProblemLog:
         if len(places) > MAX_EXAMPLES:
             self.add(file, f"{len(places) - MAX_EXAMPLES:,} more rows ({len(places):,} in all): {reason}", column=column)
 
+    def faulty(self, file: str, column: str) -> bool:
+        """Whether something was noted of this column."""
+        return any((problem.file, problem.column) == (file, column) for problem in self._problems)
+
     def raise_if_any(self) -> None:
         """End the reading when something was noted.
 

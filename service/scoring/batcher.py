@@ -33,7 +33,7 @@ BatchRun = Callable[[Sequence[Item]], Sequence[Result | ScoringFailedError]]
 """What runs: for every item its result, or the error that is its own fault. Raises when it cannot tell whose fault it is:
 the batch is then halved until the culprits stand alone."""
 
-_MEMORY = 0.1
+_NEWEST_WEIGHT = 0.1
 """Weight of the newest batch in the moving average of the cost of a row."""
 
 
@@ -85,6 +85,7 @@ class _Submission(Generic[Item, Result]):
         return not self.answer.done() and time.monotonic() < self.deadline
 
     def settle(self, outcome: Answer[Result] | ScoringError) -> None:
+        """Answer the caller, unless there was an answer or the caller left."""
         if self.answer.done():
             return
         if isinstance(outcome, ScoringError):
@@ -259,7 +260,9 @@ class Batcher(Generic[Item, Result]):
         rows = sum(submission.rows for submission, _ in run.outcomes)
         if not rows:
             return
-        self._seconds_per_row += _MEMORY * (seconds / rows - self._seconds_per_row)
+        newest = seconds / rows
+        known = self._seconds_per_row or newest
+        self._seconds_per_row = known + _NEWEST_WEIGHT * (newest - known)
         self._observer.batch_scored(self.name, requests=len(run.outcomes), rows=rows, seconds=run.seconds)
         failed = sum(isinstance(outcome, ScoringFailedError) for _, outcome in run.outcomes)
         if failed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -220,9 +221,7 @@ def _deviation_text(error: float, tolerance: float) -> str:
 
 def _warm_up(scorer: Scorer, golden: Sequence[ScoringRequest], max_batch_rows: int) -> None:
     """Run the smallest batch, the golden one and the largest, so that no caller pays for first allocations."""
-    full = list(golden)
-    while sum(request.rows for request in full) < max_batch_rows:
-        full += golden
+    full = list(golden) * math.ceil(max_batch_rows / sum(request.rows for request in golden))
     for batch in ([golden[0]], list(golden), full):
         scorer(batch)
         scorer([replace(request, want_attention=False) for request in batch])

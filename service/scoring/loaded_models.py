@@ -81,8 +81,10 @@ class LoadedModels:
                 if exact not in known:
                     known[exact] = self._load(self._repository.open(exact))
                 models[reference] = known[exact]
-            except (RepositoryError, ScoringError, OSError) as error:
+            except (RepositoryError, ScoringError) as error:
                 reasons[str(reference)] = str(error)
+            except Exception as error:  # whatever else a broken version brings about is its reason too
+                reasons[str(reference)] = f"{type(error).__name__}: {error}"
         if reasons:
             raise ModelsUnavailableError(reasons)
         return models

@@ -6,8 +6,10 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from urllib.parse import unquote
 
 import psutil
 import pytest
@@ -156,10 +158,21 @@ def test_data_that_cannot_be_read_is_named_with_the_servers_own_words(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["with space", "quote'\"s", "per%cent#?", "ünïcode", "x" * 120])
-def test_any_directory_name_will_do(tmp_path, name):
-    with EmbeddedStore(tmp_path / name) as store, client(store) as connected:
-        assert connected.ping()
+def test_any_directory_name_will_do(tmp_path, name, monkeypatch):
+    with tempfile.TemporaryDirectory() as short:
+        monkeypatch.setattr(tempfile, "tempdir", short)  # where the socket goes when the directory's path is too long
+        with EmbeddedStore(tmp_path / name) as store, client(store) as connected:
+            assert connected.ping()
     assert (tmp_path / name / "features.rdb").exists()
+
+
+def test_a_socket_directory_that_somebody_else_prepared_for_a_long_path_is_refused(tmp_path, monkeypatch):
+    with tempfile.TemporaryDirectory() as short:
+        monkeypatch.setattr(tempfile, "tempdir", short)
+        store = EmbeddedStore(tmp_path / ("x" * 120))
+        Path(unquote(store.url.removeprefix("unix://"))).parent.mkdir(mode=0o777)
+        with pytest.raises(EmbeddedStoreError, match="mode 700"):
+            store.start()
 
 
 def test_a_socket_directory_that_others_can_enter_is_refused(tmp_path):

@@ -143,6 +143,18 @@ def test_more_candidates_than_room_are_still_all_right():
     assert cache.counts.held == 3
 
 
+def test_an_item_that_its_own_batch_pushes_out_touches_no_other_row():
+    cache, clock = cache_of(capacity=2)
+    values = {"x": None, "e": price(1), "n1": price(2), "n2": price(3)}
+    fetch(cache, ["x", "e"], values)
+    cache.begin(["e"], ENCODER)
+    clock.now = TTL
+    fetch(cache, ["e", "n1", "n2"], values)
+    lookup = cache.begin(["e", "n2"], ENCODER)
+    assert lookup.missing == []
+    assert_rows(lookup, ENCODER, ["e", "n2"], [price(1), price(3)])
+
+
 def test_items_in_use_outlive_items_seen_once():
     cache, _ = cache_of(capacity=4)
     popular = ["a", "b"]

@@ -75,6 +75,22 @@ async def test_every_reply_but_a_sound_one_has_its_reason_and_the_next_read_is_s
     assert (await store.read("u2", ["i1"])).user.owner == "u2"
 
 
+async def test_a_read_is_tried_once(fake, store):
+    fake.answer = always(b"")
+    await read_reason(store)
+    fake.answer = always(b"-LOADING\r\n")
+    await read_reason(store)
+    assert len(fake.commands) == 2
+
+
+async def test_a_connection_is_tried_once(fake):
+    fake.answer = always(b"-LOADING\r\n")
+    store = RedisStore.from_url(f"{fake.url}?db=1", limits=LIMITS)
+    assert await read_reason(store) == "loading"
+    assert fake.commands == [[b"SELECT", b"1"]]
+    await store.close()
+
+
 @pytest.mark.parametrize("length", [0, 1, 20, 40])
 async def test_a_reply_cut_off_anywhere_is_a_disconnection_and_never_a_part_of_the_data(fake, store, length):
     async def cut_off(command, writer):

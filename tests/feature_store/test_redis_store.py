@@ -102,6 +102,7 @@ async def test_a_value_at_fault_is_reported_and_never_served_while_the_others_ar
     assert stored.faults == (fault,)
     assert [kind for kind, record in served.items() if record is None] == [fault.partition("_")[0]]
     assert stored.items["i2"].owner == "i2"
+    assert ("i1" in stored.items) is not fault.startswith("item")
 
 
 async def test_a_value_of_another_redis_type_counts_as_absent(store, valkey):
@@ -257,4 +258,5 @@ async def test_the_writer_says_why_it_cannot_write(valkey, valkey_url):
     finally:
         valkey.config_set("maxmemory", 0)
     assert error.value.reason == "oom"
+    assert "value" not in str(error.value)
     await writer.close()

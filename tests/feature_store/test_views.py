@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from feature_store.views import CategoriesField, FeatureViews, Hashing, Vocabulary, ViewsError, load_views
+from feature_store.views import CategoriesField, FeatureViews, Hashing, ViewsError, Vocabulary, load_views
 
 
 def declared(**changes):
@@ -89,7 +89,7 @@ def test_context_fields_are_parted_by_their_axis():
         ({"user": {"key": "item_id"}}, "(top level): user.key and item.key are both 'item_id'"),
         ({"item": item_fields({"name": "item_id", "kind": "number"})}, "field names must differ across all views: item_id"),
         ({"labels": []}, "labels: name at least one"),
-        ({"labels": [{"name": "a", "column": "b"}] * 2}, "label names must differ: a stands twice"),
+        ({"labels": [{"name": "a", "column": column} for column in "bc"]}, "label names must differ: a stands twice"),
         ({"labels": [{"name": "score", "column": "b"}]}, "labels.0.name: 'score' is taken"),
         ({"labels": [{"name": "a", "column": "b", "at_least": True}]}, "labels.0.at_least: Input should be a valid number"),
         ({"labels": [{"name": "a", "column": "b", "at_least": "4"}]}, "labels.0.at_least: Input should be a valid number"),

@@ -7,6 +7,7 @@ import pytest
 from feature_store.strict_yaml import MAX_BYTES
 from service.experiments.errors import PlanInvalidError
 from service.experiments.plan import parse_plan
+from service.experiments.sound_node import printable
 from tests.service.experiments.plans import FULL_PLAN, PLAIN_SPLIT, Published, all_published, as_yaml
 
 VERSUS = "layers.0.experiments.0"
@@ -97,6 +98,7 @@ ONE_MISTAKE = [
     ("weight: 12.5", "weight: 12.49", f"{LONGER}.arms: the weights sum to 99.99%, not to 100%"),
     ("weight: 12.5", "weight: 12.51", f"{LONGER}.arms: the weights sum to 100.01%, not to 100%"),
     ("weight: 12.5", "weight: -1", f"{LONGER}.arms.0.weight: Input should be greater than or equal to 0"),
+    ("weight: 12.5", "weight: 100.01", f"{LONGER}.arms.0.weight: Input should be less than or equal to 100"),
     ("weight: 12.5", "weight: 1e999", f"{LONGER}.arms.0.weight: Input should be"),
     ("weight: 12.5", "weight: .nan", f"{LONGER}.arms.0.weight: Input should be a valid number"),
     ("weight: 12.5", "weight: true", f"{LONGER}.arms.0.weight: Input should be a valid number"),
@@ -267,6 +269,13 @@ def test_a_score_that_meets_a_model_without_it_is_refused(defaults, arm, path):
     assert _problems(_one_layer(defaults, {}, arm), published) == [f"{path}: din@1 has no score 'ctr'; it has like"]
 
 
+def test_a_broken_model_leaves_open_whether_its_arms_score_fits():
+    text = _one_layer({"model": "din@1"}, {"model": "deepfm", "score": "ctr"}, {})
+    assert [line.split(": ", 1)[0] for line in _problems(text, Published(din__1=("like",)))] == [
+        "layers.0.experiments.0.arms.0.params.model"
+    ]
+
+
 def test_sharing_the_layers_salt_is_allowed_for_all_traffic_and_refused_one_bucket_below():
     parse_plan(PLAIN_SPLIT, None)
     (problem,) = _problems(PLAIN_SPLIT.replace("traffic: [[0, 100]]", "traffic: [[0, 99]]"))
@@ -276,8 +285,10 @@ def test_sharing_the_layers_salt_is_allowed_for_all_traffic_and_refused_one_buck
 def test_problems_are_single_printable_lines_of_bounded_length():
     text = f'version: 1\ndefaults: {{model: din@1}}\n"\\u202e\\r\\n{"x" * 5000}": 1\n'
     (problem,) = _problems(text)
+    assert problem.startswith(r"\u202e\r\nxxx")
     assert problem.isprintable()
-    assert len(problem) < 600
+    assert len(problem) == 501
+    assert (printable("x" * 500), printable("x" * 501)) == ("x" * 500, "x" * 500 + "…")
 
 
 def test_any_text_is_a_plan_or_is_refused_with_reasons():

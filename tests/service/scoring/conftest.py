@@ -1,14 +1,19 @@
 """What the tests of scoring share: an executor with one thread, a repository, the tiny model loaded."""
 
+import asyncio
+import gc
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
 from models.repository import ModelRepository
+from service.scoring import batcher as batcher_module
 from service.scoring.batcher import BatchLimits
 from service.scoring.loaded_model import LoadSettings, load_model
 from service.scoring.onnx_session import SessionSettings
+from tests.service.scoring.batcher_house import Clock, House, turns
 from tests.service.scoring.graphs import publish
 from tests.service.scoring.stand_ins import RecordingObserver
 
@@ -39,3 +44,25 @@ def load(executor, observer):
 @pytest.fixture
 def model(load, repository):
     return load(publish(repository))
+
+
+@pytest.fixture
+async def clock(monkeypatch):
+    """Time under control; afterwards, no task is left and no error went unheard."""
+    clock = Clock()
+    monkeypatch.setattr(batcher_module, "time", SimpleNamespace(monotonic=clock))
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", clock)
+    complaints = []
+    gc.freeze()
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
+    yield clock
+    gc.collect()
+    gc.unfreeze()
+    await turns()
+    assert complaints == []
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.fixture
+def house(clock):
+    return House(clock)

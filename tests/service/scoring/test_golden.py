@@ -36,6 +36,13 @@ def test_users_without_rows_are_no_requests(manifest):
     assert [each.request.rows for each in loads(manifest, input__row_user=only_second).requests] == [3]
 
 
+def test_without_a_users_axis_all_rows_are_one_request(manifest):
+    rows_only = tuple(each for each in manifest.inputs if each.axis == "rows" and each.name != "row_user")
+    (golden,) = loads(manifest.model_copy(update={"inputs": rows_only})).requests
+    assert golden.request.rows == 3
+    assert golden.request.inputs["item_categories"].tolist() == [[9], [10], [51]]
+
+
 @pytest.mark.parametrize(
     ("found", "error"),
     [

@@ -89,6 +89,15 @@ async def test_a_failing_load_changes_nothing_and_names_every_reason(models, rep
     await before[A1].score(request_of(1, [1]), soon())
 
 
+async def test_whatever_breaks_a_load_is_the_reason_of_its_version(models, gated):
+    def out_of_memory(published):
+        raise MemoryError("cannot allocate")
+
+    gated.load = out_of_memory
+    with pytest.raises(ModelsUnavailableError, match="a@1: MemoryError: cannot allocate"):
+        await models.load([A1])
+
+
 async def test_the_old_version_serves_while_the_new_one_loads(models, gated):
     old = (await models.load([A1]))[A1]
     gated.gate.clear()
@@ -156,6 +165,15 @@ async def test_draining_reaches_the_retired_and_refuses_new_loads(models):
             await model.score(request_of(1, [1]), soon())
     with pytest.raises(ScorerClosedError):
         await models.load([A1])
+
+
+async def test_closing_reaches_the_retired(models):
+    old = (await models.load([A1]))[A1]
+    new = (await models.load([A2]))[A2]
+    models.close()
+    for model in (old, new):
+        with pytest.raises(ScorerClosedError):
+            await model.score(request_of(1, [1]), soon())
 
 
 async def test_closing_while_a_load_is_in_progress_lets_nothing_in(models, gated):

@@ -1,0 +1,101 @@
+"""The whole encoder: blocks, the history rule, its text form and its fingerprint."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feature_store.encoding.categories import CategoryColumn, HashedIds, VocabularyIds
+from feature_store.encoding.encoder import FeatureEncoder, ViewEncoder
+from feature_store.encoding.numbers import NumberColumn
+
+ITEMS = VocabularyIds(["a", "b", "7"])
+
+
+def encoder(length=3, shift=0.5):
+    item = ViewEncoder(
+        (
+            CategoryColumn("tags", HashedIds("tags", 5), slots=2, multiple=True),
+            CategoryColumn("item", ITEMS, slots=1, multiple=False),
+        ),
+        (
+            NumberColumn("price", "log1p", fill=1.0, shift=shift, scale=2.0),
+            NumberColumn("age", "none", fill=0.0, shift=0, scale=1),
+        ),
+    )
+    nothing = ViewEncoder((), ())
+    views = {"user": nothing, "context": nothing, "item": item, "candidate": nothing}
+    return FeatureEncoder(views, item_key="item", history_length=length)
+
+
+def test_fields_stand_side_by_side_in_their_order():
+    view = encoder().views["item"]
+    block = view.encode({"item": ["a", "new"], "tags": [["x"], None], "age": [3, None]}, 2)
+    assert block.categories.shape == (2, view.slots) == (2, 3)
+    assert block.categories[:, 2].tolist() == [2, 1]
+    assert block.categories[1, :2].tolist() == [0, 0]
+    assert block.numbers[:, 1].tolist() == [3.0, 0.0]
+
+
+def test_records_and_columns_encode_alike():
+    view = encoder().views["item"]
+    records = [{"item": "a", "price": 2.0, "unknown field": 1}, {}, {"tags": ["x", "y", "z"], "age": None}]
+    columns = {name: [record.get(name) for record in records] for name in ("item", "price", "tags", "age")}
+    of_records, of_columns = view.encode_records(records), view.encode(columns, 3)
+    assert of_records.categories.tolist() == of_columns.categories.tolist()
+    assert of_records.numbers.tolist() == of_columns.numbers.tolist()
+
+
+def test_replacing_some_fields_leaves_the_block_and_the_others_as_they_were():
+    view = encoder().views["item"]
+    before = view.encode_records([{"item": "a", "tags": ["x"], "price": 2.0, "age": 1}])
+    after = view.replace(before, {"price": [5.0], "item": ["b"], "not a field": [1]})
+    whole = view.encode_records([{"item": "b", "tags": ["x"], "price": 5.0, "age": 1}])
+    assert after.categories.tolist() == whole.categories.tolist()
+    assert after.numbers.tolist() == whole.numbers.tolist()
+    assert before.categories[0, 2] == 2
+
+
+@given(st.lists(st.lists(st.sampled_from(["a", "b", 7, "7", "new"]), max_size=9), max_size=5), st.integers(1, 4))
+def test_a_history_keeps_its_newest_events_oldest_first_padded_behind(histories, length):
+    ids = {"a": 2, "b": 3, "7": 4, "new": 1}
+    encoded = encoder(length).encode_history(histories)
+    for row, history in zip(encoded.tolist(), histories, strict=True):
+        kept = [ids[str(item)] for item in history][max(0, len(history) - length) :]
+        assert row == kept + [0] * (length - len(kept))
+
+
+def test_an_encoder_survives_its_text():
+    before = encoder()
+    after = FeatureEncoder.loads(before.dumps())
+    assert after.dumps() == before.dumps()
+    assert after.fingerprint == before.fingerprint
+    assert after.encode_history([["a", "x"]]).tolist() == before.encode_history([["a", "x"]]).tolist()
+
+
+@pytest.mark.parametrize("other", [encoder(length=4), encoder(shift=0.25)])
+def test_another_encoder_has_another_fingerprint(other):
+    assert len(other.fingerprint) == 64
+    assert other.fingerprint != encoder().fingerprint
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", "[]", "3", '{"schema": 2}', '{"schema": 1}', '{"schema": 1, "views": []}', "{", b"\xff"]
+)
+def test_text_that_is_no_encoder_is_refused(text):
+    with pytest.raises(ValueError, match=r".+"):
+        FeatureEncoder.loads(text)
+
+
+@pytest.mark.parametrize(
+    "path", [("views", "item"), ("views", "item", "numbers", 0, "scale"), ("views", "item", "categories", 0, "ids")]
+)
+def test_an_encoder_with_a_part_missing_is_refused(path):
+    state = json.loads(encoder().dumps())
+    place = state
+    for key in path[:-1]:
+        place = place[key]
+    del place[path[-1]]
+    with pytest.raises(ValueError, match="broken encoder"):
+        FeatureEncoder.loads(json.dumps(state))
