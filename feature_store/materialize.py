@@ -40,13 +40,21 @@ class Materialized:
 
 
 @dataclass(frozen=True, slots=True)
+class _Moments:
+    """What the features stand for (in the data's own time), and when they are written (Unix seconds)."""
+
+    as_of: float
+    written_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Kind:
     """One kind of value: a frame with the owner first, how a row is encoded, and under which key."""
 
     name: Literal["users", "items", "histories"]
     key_of: Callable[[str], bytes]
     frame: pl.DataFrame
-    encoded: Callable[[pl.DataFrame, float], Iterator[tuple[str, bytes]]]
+    encoded: Callable[[pl.DataFrame, _Moments], Iterator[tuple[str, bytes]]]
 
 
 async def materialize(
@@ -56,6 +64,7 @@ async def materialize(
     *,
     until: float | None = None,
     progress: Callable[[int], object] = lambda _: None,
+    wall_clock: Callable[[], float] = time.time,
 ) -> Materialized:
     """Write all users, items and histories, count them in the store, and note the run under the meta key.
 
@@ -68,12 +77,12 @@ async def materialize(
         StoreUnavailableError: the store does not answer; running again is safe.
     """
     started = time.perf_counter()
-    as_of = _as_of(tables, until)
+    moments = _Moments(_as_of(tables, until), wall_clock())
     kinds = _kinds(tables, views, writer.keys, until)
     for kind in kinds:
-        await _write(writer, kind, as_of, progress)
+        await _write(writer, kind, moments, progress)
     counts = {kind.name: await _counted(writer, kind) for kind in kinds}
-    done = Materialized(**counts, as_of=as_of, seconds=time.perf_counter() - started)
+    done = Materialized(**counts, as_of=moments.as_of, seconds=time.perf_counter() - started)
     await writer.write_many([(writer.keys.meta, _meta(views, done))])
     return done
 
@@ -118,7 +127,7 @@ def _all_users(tables: EntityTables) -> pl.Series:
 
 
 def _as_of(tables: EntityTables, until: float | None) -> float:
-    """The moment the features stand for: no clock is asked, so that a second run writes the same bytes."""
+    """The moment the features stand for: of the data, not of the clock."""
     if until is not None:
         return until
     newest = tables.interactions[TIME].max()
@@ -135,21 +144,22 @@ def _kinds(tables: EntityTables, views: FeatureViews, keys: KeySpace, until: flo
     ]
 
 
-def _encoded_features(frame: pl.DataFrame, as_of: float) -> Iterator[tuple[str, bytes]]:
+def _encoded_features(frame: pl.DataFrame, moments: _Moments) -> Iterator[tuple[str, bytes]]:
     """Owner (the first column) and encoded features of every row; a missing value is left out."""
     names = frame.columns[1:]
     for owner, *values in frame.iter_rows():
         present = {name: value for name, value in zip(names, values, strict=True) if value is not None}
-        yield owner, encode_features(feature_record(owner, as_of, present))
+        yield owner, encode_features(feature_record(owner, moments.as_of, present, written_at=moments.written_at))
 
 
-def _encoded_histories(frame: pl.DataFrame, _: float) -> Iterator[tuple[str, bytes]]:
+def _encoded_histories(frame: pl.DataFrame, moments: _Moments) -> Iterator[tuple[str, bytes]]:
     for owner, items, times, version in frame.select(USER_KEY, ITEM_KEY, TIME, _EVENT_COUNT).iter_rows():
-        yield owner, encode_history(history_record(owner, items or [], times or [], version=version or 0))
+        record = history_record(owner, items or [], times or [], version=version or 0, written_at=moments.written_at)
+        yield owner, encode_history(record)
 
 
-async def _write(writer: RedisWriter, kind: _Kind, as_of: float, progress: Callable[[int], object]) -> None:
-    pairs = ((kind.key_of(owner), value) for owner, value in kind.encoded(kind.frame, as_of))
+async def _write(writer: RedisWriter, kind: _Kind, moments: _Moments, progress: Callable[[int], object]) -> None:
+    pairs = ((kind.key_of(owner), value) for owner, value in kind.encoded(kind.frame, moments))
     try:
         while batch := list(islice(pairs, _PIPELINE_KEYS)):
             await writer.write_many(batch)

@@ -33,17 +33,18 @@ class RecordReader(Protocol):
 class FetchedFeatures:
     """The raw features of a user, the encoded ones of the candidates, and what is missing of them.
 
-    Times are in the unit of the interactions table (Unix seconds for date-times). ``user`` is None where the store has no
+    ``history_times`` are in the unit of the interactions table; ``..._written_at`` are Unix seconds of the writer's clock.
+    ``user`` is None where the store has no
     (fresh, sound) features of the user; the history is empty where it has none. ``unknown_items`` counts rows encoded
     without the item's own features, ``stale_items`` rows from expired ones. ``unavailable`` names why the store gave
     nothing; ``faults`` names values that could not be used (``StoredRecords.faults``, ``user_outside_max_age``).
     """
 
     user: Mapping[str, RawValue] | None
-    user_time: float | None
+    user_written_at: float | None
     history_items: list[str]
     history_times: list[float]
-    history_updated_at: float | None
+    history_written_at: float | None
     history_version: int | None
     items: Block
     unknown_items: int
@@ -63,7 +64,7 @@ class OnlineFeatures:
         user_max_age_s: float | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """``user_max_age_s`` refuses older user features; it needs event times in Unix seconds."""
+        """``user_max_age_s`` refuses user features that were written longer ago."""
         self._store = store
         self._cache = cache
         self._user_max_age_s = user_max_age_s
@@ -79,10 +80,10 @@ class OnlineFeatures:
         history = stored.history
         return FetchedFeatures(
             user=None if user is None else user.values,
-            user_time=None if user is None else user.event_time,
+            user_written_at=None if user is None else user.written_at,
             history_items=[] if history is None else history.items,
             history_times=[] if history is None else history.times,
-            history_updated_at=history.updated_at if history is not None and history.items else None,
+            history_written_at=None if history is None else history.written_at,
             history_version=None if history is None else history.version,
             items=lookup.block(),
             unknown_items=lookup.unknown_count,
@@ -106,6 +107,6 @@ class OnlineFeatures:
             return nothing, "timeout"
 
     def _fresh(self, user: FeatureRecord | None) -> tuple[FeatureRecord | None, tuple[str, ...]]:
-        if user is None or self._user_max_age_s is None or self._wall_clock() - user.event_time <= self._user_max_age_s:
+        if user is None or self._user_max_age_s is None or self._wall_clock() - user.written_at <= self._user_max_age_s:
             return user, ()
         return None, (USER_OUTSIDE_MAX_AGE,)

@@ -1,19 +1,21 @@
 """What a value in the store looks like: compact, self-describing msgpack arrays.
 
 ========  ==================================================================
-features  ``[schema, owner, event_time, {field name: raw value}]``
-history   ``[schema, owner, version, updated_at, [item id], [event time]]``
+features  ``[schema, owner, event_time, written_at, {field name: raw value}]``
+history   ``[schema, owner, version, written_at, [item id], [event time]]``
 ========  ==================================================================
 
 ``owner`` is the id of the user or item the record belongs to; a reader passes the id it asked for, so that a record that
-came to the wrong place is never used. Times are in the unit of the interactions table's ``time`` column (Unix seconds for
-date-times). A history is ordered by event time, oldest first; ``items`` and ``times`` are equally long.
+came to the wrong place is never used. Event times are in the unit of the interactions table's ``time`` column (Unix seconds
+for date-times); ``written_at`` is always Unix seconds of the writer's clock, and tells a reader the record's age. A history
+is ordered by event time, oldest first; ``items`` and ``times`` are equally long.
 """
 
 from __future__ import annotations
 
 import math
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from typing import Annotated, TypeVar
 
@@ -38,6 +40,7 @@ class FeatureRecord(msgspec.Struct, array_like=True, frozen=True, forbid_unknown
     schema: int
     owner: str
     event_time: Finite
+    written_at: Finite
     values: dict[str, StoredValue]
 
 
@@ -45,13 +48,13 @@ class HistoryRecord(msgspec.Struct, array_like=True, frozen=True, forbid_unknown
     """The newest events of one user, oldest first.
 
     ``version`` counts the events that ever entered the history, those pushed out since included: it only grows, and it
-    grows with every event. ``updated_at`` is the time of the newest event (0.0 without events).
+    grows with every event. ``written_at`` is when it last entered the store.
     """
 
     schema: int
     owner: str
     version: int
-    updated_at: Finite
+    written_at: Finite
     items: list[str]
     times: list[Finite]
 
@@ -61,17 +64,26 @@ _feature_decoder = msgspec.msgpack.Decoder(FeatureRecord)
 _history_decoder = msgspec.msgpack.Decoder(HistoryRecord)
 
 
-def feature_record(owner: str, event_time: float, values: Mapping[str, RawValue]) -> FeatureRecord:
-    """A record of the current schema from any mapping of raw values; sequences become lists."""
+def feature_record(
+    owner: str, event_time: float, values: Mapping[str, RawValue], *, written_at: float | None = None
+) -> FeatureRecord:
+    """A record of the current schema from any mapping of raw values, written now; sequences become lists."""
     stored = {name: value if isinstance(value, str) else _as_stored(value) for name, value in values.items()}
-    return FeatureRecord(SCHEMA, owner, event_time, stored)
+    return FeatureRecord(SCHEMA, owner, event_time, time.time() if written_at is None else written_at, stored)
 
 
-def history_record(owner: str, items: Iterable[str], times: Iterable[float], *, version: int | None = None) -> HistoryRecord:
+def history_record(
+    owner: str,
+    items: Iterable[str],
+    times: Iterable[float],
+    *,
+    version: int | None = None,
+    written_at: float | None = None,
+) -> HistoryRecord:
     """A history of the current schema from events, oldest first; without a ``version`` these are all there ever were."""
     kept = list(times)
-    newest = kept[-1] if kept else 0.0
-    return HistoryRecord(SCHEMA, owner, len(kept) if version is None else version, newest, list(items), kept)
+    written = time.time() if written_at is None else written_at
+    return HistoryRecord(SCHEMA, owner, len(kept) if version is None else version, written, list(items), kept)
 
 
 def encode_features(record: FeatureRecord, *, max_bytes: int = MAX_FEATURE_BYTES) -> bytes:
@@ -84,8 +96,8 @@ def encode_features(record: FeatureRecord, *, max_bytes: int = MAX_FEATURE_BYTES
         problem = _value_problem(value)
         if problem:
             raise RecordRefusedError(f"features of {record.owner!r}, field {name!r}: {problem}")
-    if not math.isfinite(record.event_time):
-        raise RecordRefusedError(f"features of {record.owner!r}: event_time must be finite")
+    if not math.isfinite(record.event_time) or not math.isfinite(record.written_at):
+        raise RecordRefusedError(f"features of {record.owner!r}: event_time and written_at must be finite")
     return _encode(record, f"features of {record.owner!r}", max_bytes)
 
 
@@ -153,7 +165,7 @@ def _history_problem(record: HistoryRecord) -> str | None:
         return f"{len(record.items)} items but {len(times)} times"
     if record.version < len(times):
         return f"version {record.version} but {len(times)} events"
-    if not math.isfinite(record.updated_at) or not all(map(math.isfinite, times)):
+    if not math.isfinite(record.written_at) or not all(map(math.isfinite, times)):
         return "a time is not finite"
     if times != sorted(times):
         return "times fall; events must be ordered, oldest first"

@@ -48,7 +48,7 @@ class Telemetry:
     """All metrics of one process; several processes are summed at the scrape."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # a second series per counter that no dashboard reads
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series per counter that no dashboard reads
         self.registry = CollectorRegistry()
         self._models, self._arms, self._fields, self._reasons = (CappedLabel() for _ in range(4))
         self._define_requests()

@@ -91,9 +91,9 @@ class Ranker:
         from_request = query.history is not None
         return Freshness(
             user_known=fetched.user is not None,
-            user_age_ms=_age_ms(now, fetched.user_time),
+            user_age_ms=_age_ms(now, fetched.user_written_at),
             history_length=len(encoded.history),
-            history_age_ms=None if from_request else _age_ms(now, fetched.history_updated_at),
+            history_age_ms=None if from_request else _age_ms(now, fetched.history_written_at),
             history_version=None if from_request else fetched.history_version,
             unknown_candidates=fetched.unknown_items,
             missing=encoded.missing,

@@ -1,6 +1,7 @@
 """Tables into the store: what a slow and plain reading of the tables gives, once or twice, and counted."""
 
 import json
+import time
 
 import polars as pl
 import pytest
@@ -99,8 +100,9 @@ async def test_a_history_is_the_newest_events_that_count_oldest_first_ties_in_ta
     views, tables = shop
     await materialize(tables, views, writer)
     record = history_of(valkey, "u1")
+    assert abs(record.written_at - time.time()) < 60
     assert (record.items, record.times) == (["c", "a", "b"], [10.0, 20.0, 30.0])
-    assert (record.version, record.updated_at) == (5, 30.0)
+    assert record.version == 5
 
 
 async def test_every_user_of_either_table_has_a_history_if_only_an_empty_one(shop, writer, valkey):
@@ -120,9 +122,9 @@ async def test_until_leaves_out_what_happened_at_that_moment_or_later(shop, writ
 
 async def test_a_second_run_writes_the_same_bytes_and_a_later_one_leaves_nothing_stale(shop, writer, valkey):
     views, tables = shop
-    await materialize(tables, views, writer)
+    await materialize(tables, views, writer, wall_clock=lambda: 1e9)
     first = everything(valkey)
-    await materialize(tables, views, writer)
+    await materialize(tables, views, writer, wall_clock=lambda: 1e9)
     assert everything(valkey) == first
     none = EntityTables(tables.interactions.clear(), tables.users, tables.items)
     await materialize(none, views, writer)

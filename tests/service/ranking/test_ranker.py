@@ -70,9 +70,9 @@ class StubModel:
 class StubFetched:
     items: Block
     user: dict | None = field(default_factory=lambda: {"country": "ch"})
-    user_time: float | None = 90.0
+    user_written_at: float | None = 90.0
     history_items: list = field(default_factory=lambda: ["a", "b"])
-    history_updated_at: float | None = 95.0
+    history_written_at: float | None = 95.0
     history_version: int | None = 7
     unknown_items: int = 0
     unavailable: str | None = None
@@ -167,7 +167,7 @@ async def test_a_full_queue_is_refused_not_degraded():
 
 
 async def test_a_lost_store_is_scored_from_defaults_and_told():
-    features = StubFeatures({"user": None, "history_items": [], "unavailable": "timeout", "user_time": None})
+    features = StubFeatures({"user": None, "history_items": [], "unavailable": "timeout", "user_written_at": None})
     answer = await answer_of(StubModel({3: 1.0}), features)
     assert answer.order[0] == 1
     assert (answer.degraded.level, answer.degraded.reason) == ("default_features", "timeout")

@@ -1,4 +1,4 @@
-"""What the tests of scoring share: an executor with one thread, a repository, the tiny model loaded."""
+"""What the tests of scoring share: a batcher under control, an executor, a repository, the tiny model loaded."""
 
 import asyncio
 import gc
@@ -14,7 +14,6 @@ from service.scoring.batcher import BatchLimits
 from service.scoring.loaded_model import LoadSettings, load_model
 from service.scoring.onnx_session import SessionSettings
 from tests.service.scoring.batcher_house import Clock, House, turns
-from tests.service.scoring.graphs import publish
 from tests.service.scoring.stand_ins import RecordingObserver
 
 
@@ -43,6 +42,9 @@ def load(executor, observer):
 
 @pytest.fixture
 def model(load, repository):
+    """The tiny model; its graph is built with onnx, which a serving environment does not have."""
+    from tests.service.scoring.graphs import publish
+
     return load(publish(repository))
 
 

@@ -1,4 +1,4 @@
-"""A version is loaded whole, or refused with the check that failed and what was measured."""
+"""A version is loaded whole and warm, or refused with the check that failed and what was measured."""
 
 import math
 import random
