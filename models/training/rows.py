@@ -86,7 +86,10 @@ def build_training_data(views: FeatureViews, tables: EntityTables) -> TrainingDa
     """
     interactions = tables.interactions
     users = number_entities(tables.users, USER_KEY, interactions[USER_KEY])
-    items = number_entities(tables.items, ITEM_KEY, interactions[ITEM_KEY])
+    key_field = views.item_key_field
+    items = number_entities(
+        tables.items, ITEM_KEY, interactions[ITEM_KEY], key_field=None if key_field is None else key_field.name
+    )
     ranks = time_ranks(interactions[TIME].to_numpy())
     parts = split_rows(views.split, users.codes, ranks)
     check_parts(views.split, parts)

@@ -42,24 +42,14 @@ def shop(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run_of(shop, tmp_path_factory):
-    """network -> the directory of a finished run."""
-    runs = tmp_path_factory.mktemp("runs")
-    return cache(lambda network: train_run(shop, tiny_recipe(network), runs).directory.root)
-
-
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory):
-    return ModelRepository(tmp_path_factory.mktemp("repository"))
-
-
-@pytest.fixture(scope="module")
-def version_of(run_of, repository):
-    """network -> its published version."""
+def version_of(shop, tmp_path_factory):
+    """network -> its published version, from a run of a second or two."""
+    runs, repository = tmp_path_factory.mktemp("runs"), ModelRepository(tmp_path_factory.mktemp("repository"))
 
     @cache
     def publish(network):
-        manifest = export.export_run(run_of(network), repository)
+        run = train_run(shop, tiny_recipe(network, epochs=1), runs)
+        manifest = export.export_run(run.directory.root, repository)
         return repository.open(ModelReference(manifest.name, manifest.version))
 
     return publish
@@ -133,28 +123,27 @@ async def test_an_id_beyond_the_exported_table_never_reaches_it(load, version_of
         await model.score(ScoringRequest({**request.inputs, "history": history}, request.rows), time.monotonic() + 30)
 
 
-def test_weights_beside_the_graph_are_loaded_and_checked(load, run_of, repository, monkeypatch):
+def items_only(shop):
+    """The shop's views without anything on the users axis."""
+    text = shop.read_text()
+    start, end = text.index("    - {name: town"), text.index("item:\n")
+    text = (text[:start] + text[end:]).replace("  key: user_id\n  fields:\n", "  key: user_id\n  fields: []\n")
+    path = shop.with_name("items-only.yaml")
+    path.write_text(text.replace("  - {name: device, kind: category}\n", ""))
+    return path
+
+
+def test_a_graph_without_users_and_with_its_weights_beside_it_is_loaded_and_checked(load, shop, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "write_graph", partial(write_graph, external_data_above_bytes=0))
-    manifest = export.export_run(run_of("din"), repository, "din-large")
-    version = repository.open(ModelReference(manifest.name, manifest.version))
+    run = train_run(items_only(shop), tiny_recipe("deepfm", epochs=1), tmp_path / "runs")
+    repository = ModelRepository(tmp_path / "repository")
+    manifest = export.export_run(run.directory.root, repository)
+    assert {each.axis for each in manifest.inputs} == {"rows"}
+    assert "row_user" not in {each.name for each in manifest.inputs}
     assert "model.onnx.data" in {file.name for file in manifest.files}
-    assert load(version).name == "din-large"
+    version = repository.open(ModelReference("deepfm", None))
+    assert load(version).score_names == ("click",)
     weights = version.directory / "model.onnx.data"
     weights.write_bytes(bytes([weights.read_bytes()[0] ^ 1]) + weights.read_bytes()[1:])
     with pytest.raises(ModelRefusedError, match=r"model\.onnx\.data: SHA-256 differs"):
         load(version)
-
-
-def test_a_model_that_reads_only_items_loads(load, shop, tmp_path):
-    """Nothing on the users axis: no users, no row_user."""
-    views = shop.read_text()
-    start, end = views.index("    - {name: town"), views.index("item:\n")
-    views = (views[:start] + views[end:]).replace("  key: user_id\n  fields:\n", "  key: user_id\n  fields: []\n")
-    views = views.replace("  - {name: device, kind: category}\n", "")
-    path = shop.with_name("items-only.yaml")
-    path.write_text(views)
-    run = train_run(path, tiny_recipe("deepfm"), tmp_path / "runs")
-    repository = ModelRepository(tmp_path / "repository")
-    manifest = export.export_run(run.directory.root, repository)
-    assert {each.axis for each in manifest.inputs} == {"rows"}
-    assert load(repository.open(ModelReference("deepfm", None))).score_names == ("click",)

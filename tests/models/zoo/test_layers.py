@@ -73,6 +73,7 @@ def test_the_padded_mean_counts_only_events():
 
 def test_dice_bends_by_the_batch_in_training_and_by_running_statistics_in_serving():
     dice, x = Dice(2), torch.randn(4, 3, 2)
+    assert [name for name, _ in dice.named_parameters()] == ["alpha"]
     with torch.no_grad():
         dice.alpha.copy_(torch.tensor([0.3, -0.5]))
     flat = x.reshape(-1, 2)
