@@ -17,7 +17,8 @@ field's name     Float64         kind number; finite, null where missing
 ================ =============== ==================================================================
 
 User fields stand in ``users``, item fields in ``items``, context fields in ``interactions``. Rows keep their file's order.
-A user or item that interactions name but its table lacks is no error: all its fields are missing, online and offline.
+A user or item that interactions name but its table lacks is no error: its fields are missing, but for the one that is an
+item's own key, online and offline.
 """
 
 from __future__ import annotations

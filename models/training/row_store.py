@@ -28,7 +28,7 @@ class RawRow:
     """One row as the online service would meet it: ids and raw values as of the row's own time.
 
     ``history_items`` and ``history_times`` are the newest ``history_length`` events strictly before ``time``, oldest first.
-    An entity that its table lacks has None for every field.
+    An entity that its table lacks has None for every field, but an item its own key.
     """
 
     user_id: str

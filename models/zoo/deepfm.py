@@ -60,14 +60,11 @@ class FactorFields(nn.Module):
             }
         )
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
-        """Weights [n, fields] and vectors [n, fields, size]; None when the axis has no field."""
+    def forward(self, batch: Batch) -> Tensor | None:
+        """Weight and vector, side by side, of every field [n, fields, 1 + size]; None when the axis has no field."""
         parts = [table(batch[f"{view}_categories"]) for view, table in self.tables.items()]
         parts += [batch[f"{view}_numbers"].unsqueeze(-1) * factors for view, factors in self.numbers.items()]
-        if not parts:
-            return None
-        both = torch.cat(parts, dim=1)  # [n, fields, 1 + size]
-        return both[:, :, 0], both[:, :, 1:]
+        return torch.cat(parts, dim=1) if parts else None
 
 
 class DeepFM(nn.Module):
@@ -92,22 +89,21 @@ class DeepFM(nn.Module):
 
     def forward(self, batch: Batch) -> Outputs:
         """A batch to ``{label: logit [rows]}``."""
-        rows, users = self.rows(batch), self.users(batch)
-        row_single, row_sum = _terms(rows)
+        row_single, row_sum, row_vectors = _terms(self.rows(batch))
+        users = self.users(batch)
         if users is None:
-            deep = self.mlp(None, rows[1].flatten(1), batch)
+            deep = self.mlp(None, row_vectors, batch)
             return {self.label: self.bias + row_single + _half_square(row_sum) + deep}
-        user_single, user_sum = _terms(users)
+        user_single, user_sum, user_vectors = _terms(users)
         single = row_single + to_rows(user_single, batch)
         pairs = _half_square(row_sum + to_rows(user_sum, batch))
-        deep = self.mlp(users[1].flatten(1), rows[1].flatten(1), batch)
-        return {self.label: self.bias + single + pairs + deep}
+        return {self.label: self.bias + single + pairs + self.mlp(user_vectors, row_vectors, batch)}
 
 
-def _terms(factors: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """What one axis adds to the machine: ``sum_i (w_i - 0.5 |v_i|^2)`` [n] and ``sum_i v_i`` [n, size]."""
-    weights, vectors = factors
-    return weights.sum(1) - 0.5 * vectors.square().sum((1, 2)), vectors.sum(1)
+def _terms(factors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What one axis adds: ``sum_i (w_i - 0.5 |v_i|^2)`` [n], ``sum_i v_i`` [n, size], and all ``v_i`` [n, fields * size]."""
+    total, vectors = factors.sum(1), factors[:, :, 1:].flatten(1)
+    return total[:, 0] - 0.5 * vectors.square().sum(1), total[:, 1:], vectors
 
 
 def _half_square(vectors: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from models.zoo.history_fields import HistoryFields, HistoryOptions, HistoryVectors
 from models.zoo.inputs import Batch, NetworkInputs, Outputs
-from models.zoo.layers import TwoAxisMLP, activation_layer, concatenated, init_linears, masked_softmax, to_rows
+from models.zoo.layers import TwoAxisMLP, activation_layer, concatenated, init_linears, masked_softmax, to_rows, weight_columns
 from models.zoo.options import ActivationName, check_hidden
 
 ATTENTION = "attention"
@@ -56,7 +56,7 @@ class AttentionUnit(nn.Module):
 
     def forward(self, candidate: Tensor, history: Tensor, row_history: Tensor, batch: Batch) -> Tensor:
         """Candidates [rows, d], histories [users, T, d] and the same [rows, T, d], to scores [rows, T]."""
-        of_candidate, of_history, of_product, of_difference = self.first.weight.chunk(4, dim=1)
+        of_candidate, of_history, of_product, of_difference = weight_columns(self.first, [candidate.shape[1]] * 4)
         candidates = functional.linear(candidate, of_candidate + of_difference, self.first.bias).unsqueeze(1)  # [rows, 1, H]
         histories = to_rows(functional.linear(history, of_history - of_difference), batch)  # [rows, T, H]
         products = functional.linear(candidate.unsqueeze(1) * row_history, of_product)  # [rows, T, H]

@@ -7,6 +7,7 @@ The request-shaped forward pass keeps two axes apart: what depends on the user a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -113,6 +114,15 @@ class AxisFeatures(nn.Module):
         return torch.cat(parts, dim=1) if parts else None
 
 
+def weight_columns(linear: nn.Linear, widths: Sequence[int]) -> list[Tensor]:
+    """The weight [out, in] of a linear layer cut into column blocks of these widths.
+
+    Slices, where ``torch.split`` would read better: ONNX's Split of a constant is not folded away before serving.
+    """
+    starts = accumulate(widths, initial=0)
+    return [linear.weight[:, start : start + width] for start, width in zip(starts, widths, strict=False)]
+
+
 class TwoAxisLinear(nn.Module):
     """``W [x_user, x_row]`` with the user's share of the product computed once per user.
 
@@ -121,12 +131,12 @@ class TwoAxisLinear(nn.Module):
 
     def __init__(self, users_width: int, rows_width: int, width: int) -> None:
         super().__init__()
-        self.widths = [users_width, rows_width]
+        self.widths = (users_width, rows_width)
         self.linear = nn.Linear(users_width + rows_width, width, bias=False)
 
     def forward(self, users: Tensor | None, rows: Tensor, batch: Batch) -> Tensor:
         """[users, users_width] (None when that width is 0) and [rows, rows_width] to [rows, width]."""
-        of_users, of_rows = torch.split(self.linear.weight, self.widths, dim=1)
+        of_users, of_rows = weight_columns(self.linear, self.widths)
         out = functional.linear(rows, of_rows)
         if users is None:
             return out

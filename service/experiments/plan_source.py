@@ -106,7 +106,7 @@ class PlanSource:
         for _ in range(_READ_ATTEMPTS):
             text = read_plan_text(self._path)
             digest = digest_of(text)
-            same_text = self.active.generation > 0 and self.active.digest == digest
+            same_text = self.active.digest == digest
             plan = self.active.plan if same_text else parse_plan(text, self._check)
             accepted = self._numbered(text, digest)
             if accepted is not None:

@@ -70,7 +70,7 @@ def test_context_fields_are_parted_by_their_axis():
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"nmae": "x"}, "nmae: is no known key"),
+        ({"title": "x"}, "title: is no known key"),
         ({"name": "My Shop"}, "name: String should match pattern"),
         ({"item": item_fields({"name": "a", "kind": "categry"})}, "item.fields.1: 'kind' is 'categry', but must be one of"),
         ({"item": item_fields({"name": "a"})}, "item.fields.1: has no 'kind'"),

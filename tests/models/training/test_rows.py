@@ -64,7 +64,7 @@ def test_the_encoder_knows_training_rows_only(log):
     data = build(log)
     trained = [log[number] for rows, _, number in all_rows(data) if rows is data.train]
     user, item, context, candidate = (data.encoder.views[view] for view in ("user", "item", "context", "candidate"))
-    items = Counter(event.item for event in trained if event.item != "i4")
+    items = Counter(event.item for event in trained)
     assert item.categories[0].ids.terms == tuple(sorted(items, key=lambda term: (-items[term], term)))
     towns = Counter({"u2": "x"}.get(event.user) for event in trained)
     assert user.categories[0].ids.terms == (("x",) if towns["x"] >= 3 else ())
@@ -86,11 +86,20 @@ def test_every_row_stands_in_one_part_in_the_order_of_the_table(log):
         assert [log[number].user for number in rows.rows] == [rows.raw(place).user_id for place in range(len(rows))]
 
 
-def test_an_item_without_a_row_is_missing_as_a_candidate_and_keeps_its_place_in_the_history():
-    log = [Event("u1", "i4" if time == 18 else "i1", time, True, None, None, None) for time in range(20)]
+def test_an_item_without_a_row_keeps_its_key_as_candidate_and_in_the_history():
+    log = [Event("u1", "i4" if time in (3, 18) else "i1", time, True, None, None, None) for time in range(20)]
     data = build(log, log_views(length=2))
     candidate, after = data.test.batch(np.array([2])), data.test.batch(np.array([3]))
-    assert candidate["item_categories"].tolist() == [[0, 0, 0, 0]]
+    assert data.test.raw(2).item == {"item": "i4", "tags": None, "maker": None}
+    assert candidate["item_categories"].tolist() == [[3, 0, 0, 0]]
+    assert after["history"].tolist() == [[2, 3]]
+
+
+def test_an_item_first_met_after_training_is_unknown_and_keeps_its_place_in_the_history():
+    log = [Event("u1", "i2" if time == 18 else "i1", time, True, None, None, None) for time in range(20)]
+    data = build(log, log_views(length=2))
+    candidate, after = data.test.batch(np.array([2])), data.test.batch(np.array([3]))
+    assert candidate["item_categories"][0, 0] == 1
     assert after["history"].tolist() == [[2, 1]]
 
 

@@ -49,9 +49,9 @@ def test_the_wide_part_is_every_single_field_and_every_pair_of_fields():
 def test_the_deep_part_is_the_mlp_over_the_same_vectors():
     network, batch = small_network("deepfm").eval(), random_batch(users=4, rows=9)
     with torch.no_grad():
-        _, user_vectors = network.users(batch)
-        _, row_vectors = network.rows(batch)
-        together = torch.cat([user_vectors.flatten(1)[batch["row_user"].long()], row_vectors.flatten(1)], dim=1)
+        user_vectors = network.users(batch)[:, :, 1:].flatten(1)
+        row_vectors = network.rows(batch)[:, :, 1:].flatten(1)
+        together = torch.cat([user_vectors[batch["row_user"].long()], row_vectors], dim=1)
         deep = network.mlp.rest(network.mlp.first.linear(together)).squeeze(-1)
         wide = torch.stack([slow_wide_part(network, batch, row) for row in range(9)])
         torch.testing.assert_close(network(batch)["like"], wide + deep)

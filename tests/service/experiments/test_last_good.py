@@ -78,6 +78,10 @@ def test_a_directory_that_is_not_there_holds_nothing_and_is_not_made_by_reading(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_empty_directory_has_given_no_number(tmp_path):
+    assert LastGoodDirectory(tmp_path).newest_generation() == 0
+
+
 def test_the_newest_replaces_the_older_ones(tmp_path):
     for generation in (1, 2, 10):
         saved = _saved(tmp_path, generation)

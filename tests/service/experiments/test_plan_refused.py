@@ -104,7 +104,7 @@ ONE_MISTAKE = [
     ("weight: 12.5", "weight: true", f"{LONGER}.arms.0.weight: Input should be a valid number"),
     ("weight: 12.5", "weight: ", f"{LONGER}.arms.0.weight: has no value"),
     ("weight: 87.5,", "weight: 87.5, Params: {},", f"{LONGER}.arms.1.Params: unknown key"),
-    ("params: {model: din-long@1}", "params: {modle: din-long@1}", f"{LONGER}.arms.1.params.modle: unknown key"),
+    ("params: {model: din-long@1}", "params: {modell: din-long@1}", f"{LONGER}.arms.1.params.modell: unknown key"),
     ("params: {model: din-long@1}", "params: [model]", f"{LONGER}.arms.1.params: should be a mapping"),
     ("params: {model: din-long@1}", "params:", f"{LONGER}.arms.1.params: has no value"),
     ("salt: ranking-layer", 'salt: "layer:objective"', "layers.1.salt: 'layer:objective' is the salt of layers.0 too"),
@@ -283,7 +283,7 @@ def test_sharing_the_layers_salt_is_allowed_for_all_traffic_and_refused_one_buck
 
 
 def test_problems_are_single_printable_lines_of_bounded_length():
-    text = f'version: 1\ndefaults: {{model: din@1}}\n"\\u202e\\r\\n{"x" * 5000}": 1\n'
+    text = f'version: 1\ndefaults: {{model: din@1}}\n"\\u202e\\r\\n{"x" * 900}": 1\n'
     (problem,) = _problems(text)
     assert problem.startswith(r"\u202e\r\nxxx")
     assert problem.isprintable()

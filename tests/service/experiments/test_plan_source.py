@@ -7,8 +7,10 @@ import threading
 
 import pytest
 
+from feature_store.strict_yaml import MAX_BYTES
 from service.experiments.errors import StateUnavailableError
 from service.experiments.last_good import AcceptedPlan, LastGoodDirectory, digest_of
+from service.experiments.plan_file import read_plan_text
 from service.experiments.plan_source import PlanSource
 from tests.service.experiments.plans import FALLBACK, FULL_PLAN, Published, all_published, plan_for
 
@@ -168,6 +170,18 @@ def test_an_older_state_directory_put_back_does_not_bring_back_its_number(place)
     assert _active(worker) == (4, "din@1", None)
 
 
+def test_an_older_state_directory_put_back_is_brought_up_to_the_running_plan(place):
+    place.write(V1)
+    worker = place.started()
+    kept = (place.state / "plan-1.json").read_bytes()
+    place.write(V2)
+    worker.reload()
+    (place.state / "plan-2.json").unlink()
+    (place.state / "plan-1.json").write_bytes(kept)
+    assert worker.reload().outcome == "unchanged"
+    assert _active(place.started()) == _active(worker) == (2, "din@2", None)
+
+
 # --- bad plans
 
 
@@ -238,6 +252,11 @@ def test_a_file_that_cannot_be_read_is_refused_and_the_plan_runs_on(place, spoil
     assert _active(worker) == (1, "din@1", None)
 
 
+def test_a_file_of_just_the_allowed_length_is_read(place):
+    place.write("#" * MAX_BYTES)
+    assert len(read_plan_text(place.path)) == MAX_BYTES
+
+
 # --- the last good plan
 
 
@@ -252,7 +271,7 @@ def test_a_start_without_the_file_runs_the_last_good_plan_and_tells_its_age(plac
     assert (result.outcome, worker.active.generation, worker.active.plan.defaults.model) == ("refused", 1, "din@1")
     assert worker.active.saved_at == 1_000.0
     assert worker.active.stale.startswith("the last good plan serves, accepted 3600 s ago: ")
-    assert "No such file" in worker.active.stale
+    assert worker.active.stale.endswith("No such file or directory")
     assert place.snapshot() == state
 
 
