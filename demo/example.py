@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import random
 from pathlib import Path
 from typing import Any
@@ -86,6 +85,13 @@ def _check(answer: dict[str, Any], request: Request) -> None:
         raise SmokeFailedError(f"{who}: scores are not falling probabilities: {scores}")
     if not answer["freshness"]["user_known"] or not answer["freshness"]["history_length"]:
         raise SmokeFailedError(f"{who}: features or history did not come from the store")
-    weights = answer["items"][0].get("attention")
-    if answer["model"]["name"] == "din" and not math.isclose(sum(weights or []), 1, rel_tol=1e-3):
-        raise SmokeFailedError(f"{who}: DIN's attention does not sum to one")
+    if answer["model"]["name"] == "din":
+        _check_attention(answer, who)
+
+
+def _check_attention(answer: dict[str, Any], who: str) -> None:
+    """One weight per event; they sum to one (softmax) or less (gates)."""
+    for item in answer["items"]:
+        weights = item["attention"]
+        if len(weights) != answer["freshness"]["history_length"] or not 0 < sum(weights) <= 1 + 1e-3:
+            raise SmokeFailedError(f"{who}, item {item['id']}: attention {weights} is not a weight for each event")

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 NETWORKS = ("deepfm", "din")
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -108,7 +110,7 @@ def train_and_publish(workspace: Workspace, views: Path, network: str, seed: int
         return
     arguments = ["-m", "models", "train", str(views), "--network", network]
     arguments += ["--out", str(workspace.runs), "--seed", str(seed)]
-    config = CONFIGS / workspace.root.name / f"{network}.yaml"
+    config = CONFIGS / yaml.safe_load(views.read_text(encoding="utf-8"))["name"] / f"{network}.yaml"
     if config.exists():
         arguments += ["--config", str(config)]
     last = run_command(arguments).strip().splitlines()[-1]

@@ -124,7 +124,7 @@ class Activation:
             try:
                 await self._swap(result.active)
             except ModelsUnavailableError as error:
-                # A version of ``latest`` that appeared between check and swap; the next poll tries again.
+                # A version of ``latest`` that appeared between check and swap; the watch swaps again until it works.
                 result = ReloadResult("refused", self.snapshot.active, tuple(str(error).splitlines()))
             self._log_result(result)
             self._observer.reloaded(result.outcome)
@@ -135,7 +135,8 @@ class Activation:
         while True:
             await asyncio.sleep(poll_s)
             try:
-                if await asyncio.to_thread(self._plans.has_changed):
+                behind = self.snapshot.active is not self._plans.active
+                if behind or await asyncio.to_thread(self._plans.has_changed):
                     await self.reload()
                 await self._follow_latest()
             except Exception:

@@ -13,7 +13,7 @@ from feature_store.views import ViewsError
 from models.training.config import RunConfig, RunConfigError, check_run_config
 from models.training.loop import TrainingError
 from models.training.report import metric_table
-from models.training.run import FinishedRun, resume_run, train_run
+from models.training.run import StartedRun, finish_run, resume_run, start_run
 from models.training.run_directory import RunRefusedError
 from models.training.split import SplitEmptyError
 from models.zoo.options import OptionsError
@@ -38,26 +38,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train; prints a table of metrics and, as the last line, ``run: PATH``."""
     try:
-        finished = _start(args)
+        started = _start(args)
+        root = started.directory.root
+        print(f"training in {root}; once stopped, it goes on with: train {args.views} --resume {root}", file=sys.stderr)
+        fitted = finish_run(started, progress=sys.stdout.isatty()).fitted
     except _REFUSALS as error:
         print(error, file=sys.stderr)
         return 1
     except OSError as error:
         print(f"{error.filename or args.out}: {error.strerror}", file=sys.stderr)
         return 1
-    print(metric_table([("valid", finished.fitted.valid), ("test", finished.fitted.test)]))
-    print(f"run: {finished.directory.root}")
+    print(metric_table([("valid", fitted.valid), ("test", fitted.test)]))
+    print(f"run: {root}")
     return 0
 
 
-def _start(args: argparse.Namespace) -> FinishedRun:
-    progress = sys.stdout.isatty()
+def _start(args: argparse.Namespace) -> StartedRun:
     given = {name: getattr(args, name) for name in ("network", "label", "epochs", "seed") if getattr(args, name) is not None}
     if args.resume is None:
-        return train_run(args.views, _run_config(args.config, given), args.out, progress=progress)
+        return start_run(args.views, _run_config(args.config, given), args.out)
     if given or args.config:
         raise RunConfigError("--resume keeps the run's own recipe: leave out --network, --config, --label, --epochs and --seed")
-    return resume_run(args.views, args.resume, progress=progress)
+    return resume_run(args.views, args.resume)
 
 
 def _run_config(path: Path | None, given: dict[str, Any]) -> RunConfig:

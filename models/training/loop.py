@@ -74,7 +74,7 @@ def fit(network: Network, config: RunConfig, parts: Parts, *, checkpoints: Path,
             trainer.fit(task, train, valid, ckpt_path=last if last.exists() else None, weights_only=True)
         except MetricError as error:
             raise TrainingError(str(error)) from error
-    state = torch.load(best.best_model_path, weights_only=True)
+    state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
     task.load_state_dict(state["state_dict"])
     test_logits = score_batches(network, test)
     return Fitted(

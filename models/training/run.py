@@ -29,6 +29,15 @@ _LIBRARIES = ("torch", "lightning", "numpy", "polars", "scikit-learn")
 
 
 @dataclass(frozen=True, slots=True)
+class StartedRun:
+    """A run whose directory is made and whose data is at hand."""
+
+    directory: RunDirectory
+    record: RunRecord
+    data: TrainingData
+
+
+@dataclass(frozen=True, slots=True)
 class FinishedRun:
     """Where a run's files are, and what it reached."""
 
@@ -36,15 +45,16 @@ class FinishedRun:
     fitted: Fitted
 
 
-def train_run(views_path: Path, config: RunConfig, runs: Path, *, progress: bool = False) -> FinishedRun:
-    """Train by ``config`` into a new directory under ``runs``.
+def start_run(views_path: Path, config: RunConfig, runs: Path) -> StartedRun:
+    """Read the data and make a new directory under ``runs``.
 
     Raises:
-        ViewsError, TablesInvalidError, SplitEmptyError, OptionsError, TrainingError: see each; nothing is left behind but,
-            after training has begun, a directory that can be resumed.
+        ViewsError, TablesInvalidError, SplitEmptyError, OptionsError: see each; nothing is left behind.
     """
     views, data = _load(views_path)
     label = config.label_of(views)
+    # Built before anything is written, so that options which do not fit the data leave no directory.
+    build_network(config.network, config.network_options(), data.inputs, label)
     record = RunRecord(
         run_id=_run_id(views.name, config.network, label),
         views_name=views.name,
@@ -53,14 +63,12 @@ def train_run(views_path: Path, config: RunConfig, runs: Path, *, progress: bool
         recipe=config,
     )
     directory = RunDirectory(runs / record.run_id)
-    # Built once before anything is written, so that options which do not fit the data leave no directory.
-    build_network(config.network, config.network_options(), data.inputs, label)
     directory.start(record, data.encoder, views_path)
-    return _train(directory, record, data, progress=progress)
+    return StartedRun(directory, record, data)
 
 
-def resume_run(views_path: Path, run: Path, *, progress: bool = False) -> FinishedRun:
-    """Go on with a run that was stopped, from its last whole epoch.
+def resume_run(views_path: Path, run: Path) -> StartedRun:
+    """Take up a run that was stopped; ``finish_run`` goes on from its last whole epoch.
 
     Raises:
         RunRefusedError: not a run's directory.
@@ -73,20 +81,16 @@ def resume_run(views_path: Path, run: Path, *, progress: bool = False) -> Finish
     _, data = _load(views_path)
     if data.fingerprint != record.data_fingerprint:
         raise RunConfigError(f"{views_path}: views or tables differ from those that {run} began with; start a new run")
-    return _train(directory, record, data, progress=progress)
+    return StartedRun(directory, record, data)
 
 
-def _load(views_path: Path) -> tuple[FeatureViews, TrainingData]:
-    views = load_views(views_path)
-    return views, build_training_data(views, read_tables(views, views_path.parent))
+def finish_run(started: StartedRun, *, progress: bool = False) -> FinishedRun:
+    """Train, and write all that a finished run has; ``metrics.json`` comes last.
 
-
-def _run_id(*parts: str) -> str:
-    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    return "-".join([*parts, moment, secrets.token_hex(3)])
-
-
-def _train(directory: RunDirectory, record: RunRecord, data: TrainingData, *, progress: bool) -> FinishedRun:
+    Raises:
+        TrainingError: the data cannot train or validate the network, or training diverged.
+    """
+    directory, record, data = started.directory, started.record, started.data
     config = record.recipe
     torch.manual_seed(config.seed)
     network = build_network(config.network, config.network_options(), data.inputs, record.label)
@@ -100,6 +104,16 @@ def _train(directory: RunDirectory, record: RunRecord, data: TrainingData, *, pr
     directory.metrics.write_text(metrics + "\n", encoding="utf-8")
     shutil.rmtree(directory.checkpoints)
     return FinishedRun(directory, fitted)
+
+
+def _load(views_path: Path) -> tuple[FeatureViews, TrainingData]:
+    views = load_views(views_path)
+    return views, build_training_data(views, read_tables(views, views_path.parent))
+
+
+def _run_id(*parts: str) -> str:
+    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    return "-".join([*parts, moment, secrets.token_hex(3)])
 
 
 def _metrics(record: RunRecord, fitted: Fitted) -> dict[str, Any]:

@@ -170,7 +170,7 @@ def _read_finished(directory: RunDirectory, record: RunRecord) -> TrainedRun:
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
     try:
-        weights: dict[str, Tensor] = torch.load(path, weights_only=True)
+        weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
     # On bytes that are no weights the unpickler raises whatever they lead it to.

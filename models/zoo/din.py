@@ -1,18 +1,22 @@
 """Deep Interest Network (Zhou et al., 2018, arXiv 1706.06978).
 
-    a_t = softmax_t(MLP([c, h_t, c * h_t, c - h_t]))        logit = MLP([user features, candidate features, c, sum_t a_t h_t])
+    s_t = MLP([c, h_t, c * h_t, c - h_t])        logit = MLP([user features, candidate features, c, sum_t a_t h_t])
 
 Parent: mean pooling. The change: the history is weighted anew by each candidate, so that a user has as many interests as
-candidates ask for. The paper leaves the weights unnormalized to keep the strength of an interest; the softmax, which its
-successors use, is the default here, and ``softmax: false`` is the paper's form.
+candidates ask for. How scores s_t become weights a_t over a history of n events is the option ``weights``:
+
+- ``softmax``: ``exp s_t / sum exp s``, as the paper's successors have it. How strong an interest is does not show.
+- ``raw``: ``s_t``, the paper's form. The strength shows, but so does n: a longer history is a louder one.
+- ``gate``: ``sigmoid(s_t) / n``. The strength shows and n does not; at ``s = 0`` it is mean pooling, but for a factor.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,6 +26,7 @@ from models.zoo.layers import TwoAxisMLP, activation_layer, concatenated, init_l
 from models.zoo.options import ActivationName, check_hidden
 
 ATTENTION = "attention"
+Weights = Literal["softmax", "raw", "gate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +35,7 @@ class DINOptions(HistoryOptions):
 
     attention_hidden: tuple[int, ...] = (256, 128)
     attention_activation: ActivationName = "dice"
-    softmax: bool = True
+    weights: Weights = "softmax"
 
     def __post_init__(self) -> None:
         # A slotted dataclass is a new class, which zero-argument super() does not find.
@@ -72,10 +77,13 @@ class DIN(nn.Module):
     def __init__(self, options: DINOptions, inputs: NetworkInputs, label: str) -> None:
         super().__init__()
         self.label = label
-        self.softmax = options.softmax
+        self.weights = options.weights
         self.fields = HistoryFields(options, inputs)
         self.unit = AttentionUnit(
-            options.item_embedding_size, options.attention_hidden, options.attention_activation, bias=not options.softmax
+            options.item_embedding_size,
+            options.attention_hidden,
+            options.attention_activation,
+            bias=options.weights != "softmax",
         )
         self.head = TwoAxisMLP(
             self.fields.users.width,
@@ -99,4 +107,8 @@ class DIN(nn.Module):
         """The weight of each event for each row [rows, T]; 0 where the history has no event."""
         scores: Tensor = self.unit(vectors.candidate, vectors.history, row_history, batch)
         mask = to_rows(vectors.mask, batch)
-        return masked_softmax(scores, mask) if self.softmax else scores * mask
+        if self.weights == "softmax":
+            return masked_softmax(scores, mask)
+        if self.weights == "raw":
+            return scores * mask
+        return torch.sigmoid(scores) * mask / mask.sum(1, keepdim=True).clamp(min=1)

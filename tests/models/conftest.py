@@ -13,7 +13,7 @@ import torch
 
 from models.__main__ import main
 from models.repository import ModelReference, ModelRepository, PublishedVersion
-from models.training.run import train_run
+from models.training.run import finish_run, start_run
 from tests.models.tiny_shop import tiny_recipe, write_tiny_shop
 
 
@@ -36,7 +36,7 @@ def tiny_shop(tmp_path_factory):
 def trained(tiny_shop, tmp_path_factory):
     """network -> a finished run."""
     runs = tmp_path_factory.mktemp("runs")
-    return cache(lambda network: train_run(tiny_shop, tiny_recipe(network), runs))
+    return cache(lambda network: finish_run(start_run(tiny_shop, tiny_recipe(network), runs)))
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,11 @@ def written(tmp_path, text):
 
 def test_a_recipe_is_read_with_defaults_for_what_it_leaves_out(tmp_path):
     config = read_run_config(
-        written(
-            tmp_path, "network: din\nepochs: 3\nlearning_rate: 2e-3\noptions:\n  attention_hidden: [36]\n  softmax: false\n"
-        )
+        written(tmp_path, "network: din\nepochs: 3\nlearning_rate: 2e-3\noptions:\n  attention_hidden: [36]\n  weights: raw\n")
     )
     assert config.epochs == 3
     assert config.learning_rate == 0.002
-    assert config.network_options() == DINOptions(attention_hidden=(36,), softmax=False)
+    assert config.network_options() == DINOptions(attention_hidden=(36,), weights="raw")
 
 
 def test_options_of_a_field_are_kept(tmp_path):
@@ -52,7 +50,7 @@ def test_options_of_a_field_are_kept(tmp_path):
         ("network: din\noptions: {hidden: [8, 0]}\n", "hidden needs at least one width"),
         ("network: din\noptions: {hidden: 8}\n", "options.hidden"),
         ("network: din\noptions: {attention_hidden: []}\n", "attention_hidden needs"),
-        ("network: din\noptions: {softmax: 1}\n", "options.softmax"),
+        ("network: din\noptions: {weights: sum}\n", "options.weights"),
         ("network: din\noptions: {embedding_size: third_root}\n", "options.embedding_size"),
         ("network: din\noptions: {embedding_size: 0}\n", "embedding_size must be above 0"),
         ("network: din\noptions: {embedding_sizes: {city: 0}}\n", "embedding_sizes.city must be above 0"),

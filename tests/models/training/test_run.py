@@ -16,12 +16,17 @@ from feature_store.views import load_views
 from models.training.config import RunConfigError
 from models.training.loop import TrainingError
 from models.training.row_store import RowStore
-from models.training.run import resume_run, train_run
+from models.training.run import finish_run, resume_run, start_run
 from models.training.run_directory import RunRefusedError, read_run
 from models.training.task import score_batches
 from models.zoo.options import OptionsError
 from tests.models.tiny_shop import tiny_recipe
 from tests.models.zoo_batches import SMALL
+
+
+def train_run(views, recipe, runs):
+    return finish_run(start_run(views, recipe, runs))
+
 
 FILES = {
     "calibration.png",
@@ -120,7 +125,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_never_stopped(tiny_shop, tra
     root = stopped_run(monkeypatch, tiny_shop, tmp_path)
     with pytest.raises(RunRefusedError, match=r"has not finished; go on with `train --resume"):
         read_run(root)
-    resumed = resume_run(tiny_shop, root)
+    resumed = finish_run(resume_run(tiny_shop, root))
     np.testing.assert_array_equal(resumed.fitted.test_logits, trained("din").fitted.test_logits)
     assert [epoch["valid_auc"] for epoch in resumed.fitted.epochs] == [e["valid_auc"] for e in trained("din").fitted.epochs]
     assert {path.name for path in root.iterdir()} == FILES

@@ -11,7 +11,7 @@ ITEM_COLUMN = 2
 
 
 def slow_attention(network, batch, row):
-    """The unnormalized weight of each event, one concatenation [c, h, c * h, c - h] at a time; None where none stands."""
+    """The score of each event, one concatenation [c, h, c * h, c - h] at a time; None where none stands."""
     item, unit = network.fields.item.weight, network.unit
     candidate = item[int(batch["item_categories"][row, ITEM_COLUMN])]
     weights = []
@@ -25,26 +25,32 @@ def slow_attention(network, batch, row):
     return weights
 
 
-def expected_attention(network, batch, *, softmax):
+WEIGHTS = {
+    "softmax": lambda scores: torch.softmax(scores, dim=0),
+    "raw": lambda scores: scores,
+    "gate": lambda scores: 1 / (1 + torch.exp(-scores)) / len(scores),
+}
+
+
+def expected_attention(network, batch, weigh):
     expected = torch.zeros(len(batch["row_user"]), HISTORY_LENGTH)
     for row in range(len(expected)):
-        weights = [weight for weight in slow_attention(network, batch, row) if weight is not None]
-        if weights:
-            stacked = torch.stack(weights)
-            expected[row, : len(weights)] = torch.softmax(stacked, dim=0) if softmax else stacked
+        scores = [score for score in slow_attention(network, batch, row) if score is not None]
+        if scores:
+            expected[row, : len(scores)] = weigh(torch.stack(scores))
     return expected
 
 
-@pytest.mark.parametrize("softmax", [True, False])
+@pytest.mark.parametrize("weights", list(WEIGHTS))
 @pytest.mark.parametrize("activation", ["dice", "relu"])
-def test_attention_is_the_papers_unit_over_each_pair(softmax, activation):
-    network = small_network("din", softmax=softmax, attention_activation=activation)
+def test_attention_is_the_papers_unit_over_each_pair(weights, activation):
+    network = small_network("din", weights=weights, attention_activation=activation)
     batch = random_batch(users=6, rows=18)
     network.train()(batch)  # so that Dice has statistics of its own
     network.eval()
     with torch.no_grad():
         torch.testing.assert_close(
-            network(batch)["attention"], expected_attention(network, batch, softmax=softmax), atol=1e-5, rtol=1e-4
+            network(batch)["attention"], expected_attention(network, batch, WEIGHTS[weights]), atol=1e-5, rtol=1e-4
         )
 
 

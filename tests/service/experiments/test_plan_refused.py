@@ -104,7 +104,7 @@ ONE_MISTAKE = [
     ("weight: 12.5", "weight: true", f"{LONGER}.arms.0.weight: Input should be a valid number"),
     ("weight: 12.5", "weight: ", f"{LONGER}.arms.0.weight: has no value"),
     ("weight: 87.5,", "weight: 87.5, Params: {},", f"{LONGER}.arms.1.Params: unknown key"),
-    ("params: {model: din-long@1}", "params: {modell: din-long@1}", f"{LONGER}.arms.1.params.modell: unknown key"),
+    ("params: {model: din-long@1}", "params: {network: din-long@1}", f"{LONGER}.arms.1.params.network: unknown key"),
     ("params: {model: din-long@1}", "params: [model]", f"{LONGER}.arms.1.params: should be a mapping"),
     ("params: {model: din-long@1}", "params:", f"{LONGER}.arms.1.params: has no value"),
     ("salt: ranking-layer", 'salt: "layer:objective"', "layers.1.salt: 'layer:objective' is the salt of layers.0 too"),
