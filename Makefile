@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 DATA ?=
 PORT ?= 8000
 
-.PHONY: help demo smoke test lint format skew loadtest clean
+.PHONY: help demo smoke test lint format skew quality loadtest clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -32,6 +32,9 @@ format: $(VENV)/dev ## rewrite the sources in the project's format
 
 skew: $(VENV)/demo ## replay held-out rows through the running service and compare with torch (DATA=...)
 	@$(PY) -m demo --skew $(if $(DATA),--data $(DATA))
+
+quality: $(VENV)/demo ## train DeepFM, mean pooling and DIN over three seeds and print the table (DATA=...)
+	@$(PY) -m demo --quality $(if $(DATA),--data $(DATA))
 
 loadtest: $(VENV)/dev ## open-loop load on the demo's service, report under var/loadtest (DATA=...)
 	@$(PY) -m demo --loadtest $(if $(DATA),--data $(DATA))

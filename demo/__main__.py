@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from demo.example import SmokeFailedError, check_answers, curl_of, example_requests, id_columns
+from demo.quality import measure_quality
 from demo.server import Server, ServerFailedError, running_server
 from demo.steps import (
     NETWORKS,
@@ -24,6 +25,7 @@ from demo.steps import (
 )
 
 SMOKE_PORT = 18_080
+QUALITY_SEEDS = (1, 2, 3)
 
 
 def main() -> int:
@@ -33,6 +35,10 @@ def main() -> int:
     if arguments.smoke:
         shutil.rmtree(root, ignore_errors=True)
     try:
+        if arguments.quality:
+            say("1. data: three tables and one YAML of feature views")
+            print(measure_quality(*prepare_data(arguments.data, root), seeds=QUALITY_SEEDS))
+            return 0
         workspace, views = build_line(arguments.data, root, arguments.seed)
         return _serve(arguments, workspace, views)
     except (StepFailedError, ServerFailedError, SmokeFailedError) as error:
@@ -51,6 +57,7 @@ def _parse() -> argparse.Namespace:
     task = parser.add_mutually_exclusive_group()
     task.add_argument("--smoke", action="store_true", help="start from nothing, check the answers, stop")
     task.add_argument("--skew", action="store_true", help="compare served scores with torch's on held-out rows, stop")
+    task.add_argument("--quality", action="store_true", help="train every network over three seeds, print a table, stop")
     task.add_argument("--loadtest", action="store_true", help="put the service under load, write a report, stop")
     return parser.parse_args()
 

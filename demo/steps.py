@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 NETWORKS = ("deepfm", "din")
-CONFIGS = Path(__file__).parent / "configs"
+CONFIGS = Path("demo") / "configs"
 
 
 class StepFailedError(Exception):
@@ -66,22 +66,16 @@ def say(text: str) -> None:
     print(f"\n== {text}", flush=True)  # noqa: T201 - the demo talks to a person
 
 
-def run_command(arguments: Sequence[str], *, environment: Mapping[str, str] | None = None) -> str:
-    """Run one of the project's commands, showing and returning its output.
+def run_command(arguments: Sequence[str]) -> None:
+    """Run one of the project's commands; it has our terminal, so that its progress bars show.
 
     Raises:
         StepFailedError: it exited with an error.
     """
     print(f"$ python {' '.join(arguments)}", flush=True)  # noqa: T201
-    lines: list[str] = []
-    with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True, env=environment) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            print(line, end="", flush=True)  # noqa: T201
-            lines.append(line)
-    if process.returncode != 0:
-        raise StepFailedError(f"python {' '.join(arguments)} exited with {process.returncode}")
-    return "".join(lines)
+    code = subprocess.run([sys.executable, *arguments], check=False).returncode
+    if code != 0:
+        raise StepFailedError(f"python {' '.join(arguments)} exited with {code}")
 
 
 def prepare_data(source: str | None, root: Path) -> tuple[Workspace, Path]:
@@ -103,18 +97,23 @@ def prepare_data(source: str | None, root: Path) -> tuple[Workspace, Path]:
     return workspace, views
 
 
+def train(workspace: Workspace, views: Path, network: str, seed: int, recipe: Path | None = None) -> Path:
+    """Train a network by ``recipe``, the data set's own, or the network's defaults; gives the run's directory."""
+    recipe = recipe or CONFIGS / yaml.safe_load(views.read_text(encoding="utf-8"))["name"] / f"{network}.yaml"
+    arguments = ["-m", "models", "train", str(views), "--network", network, "--seed", str(seed), "--out", str(workspace.runs)]
+    before = set(workspace.runs.glob("*"))
+    run_command([*arguments, "--config", str(recipe)] if recipe.exists() else arguments)
+    (run,) = set(workspace.runs.glob("*")) - before
+    return run
+
+
 def train_and_publish(workspace: Workspace, views: Path, network: str, seed: int) -> None:
     """Train, export with its parity check, and publish; a network that is already published is left as it is."""
     if any((workspace.models / network).glob("[0-9]*")):
         print(f"{network} is published already (make clean starts over)")  # noqa: T201
         return
-    arguments = ["-m", "models", "train", str(views), "--network", network]
-    arguments += ["--out", str(workspace.runs), "--seed", str(seed)]
-    config = CONFIGS / yaml.safe_load(views.read_text(encoding="utf-8"))["name"] / f"{network}.yaml"
-    if config.exists():
-        arguments += ["--config", str(config)]
-    last = run_command(arguments).strip().splitlines()[-1]
-    run_command(["-m", "models", "export", last.removeprefix("run: "), "--repository", str(workspace.models)])
+    run = train(workspace, views, network, seed)
+    run_command(["-m", "models", "export", str(run), "--repository", str(workspace.models)])
 
 
 def materialize(workspace: Workspace, views: Path) -> None:

@@ -42,7 +42,8 @@ def draw_learning_curve(epochs: Sequence[dict[str, float | None]], best_epoch: i
         twin = losses.twinx()
         twin.plot(numbers, _series(epochs, f"valid_{monitor}"), "^-", color="tab:green", label=f"valid {monitor}")
         twin.set_ylabel(f"valid {monitor}", color="tab:green")
-    losses.legend(loc="best")
+    # Above the axes: two scales leave no corner that is free in every run.
+    losses.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)
     figure.savefig(path)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import polars as pl
 
 from demo.server import Server, running_server
-from demo.steps import Workspace, run_command
+from demo.steps import Workspace, run_command, train
 
 ADMIN_TOKEN = "a-token-for-tests-only"
 ADMIN = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
@@ -62,9 +62,8 @@ def build_line(root: Path) -> Line:
         recipe.write_text(
             json.dumps({"network": network, "epochs": 2, "batch_rows": 256, "options": options}), encoding="utf-8"
         )
-        command = ["-m", "models", "train", str(views), "--config", str(recipe), "--out", str(workspace.runs)]
-        run = run_command(command).strip().splitlines()[-1].removeprefix("run: ")
-        run_command(["-m", "models", "export", run, "--repository", str(workspace.models)])
+        run = train(workspace, views, network, seed=1, recipe=recipe)
+        run_command(["-m", "models", "export", str(run), "--repository", str(workspace.models)])
     run_command(["-m", "feature_store", "materialize", str(views), "--embedded", str(workspace.store)])
     users = pl.read_parquet(workspace.data / "users.parquet")["user_id"].cast(pl.String).to_list()
     items = pl.read_parquet(workspace.data / "items.parquet")["item_id"].cast(pl.String).to_list()
