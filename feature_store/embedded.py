@@ -33,12 +33,15 @@ _LOG_TAIL_BYTES = 2_000
 class EmbeddedStore:
     """A Valkey server over ``directory``: started here, or, when another process already serves the directory, attached to.
 
-    Use it as a context manager. It must be started from the main thread: the kernel ends the server together with the
-    *thread* that started it.
+    Use it as a context manager. It must be started from the main thread, or with ``any_thread`` from another that lives as
+    long: the kernel ends the server together with the *thread* that started it.
     """
 
-    def __init__(self, directory: Path, *, start_timeout_s: float = 20.0, stop_timeout_s: float = 20.0) -> None:
+    def __init__(
+        self, directory: Path, *, start_timeout_s: float = 20.0, stop_timeout_s: float = 20.0, any_thread: bool = False
+    ) -> None:
         self.directory = directory.resolve()
+        self._any_thread = any_thread
         self._start_timeout_s = start_timeout_s
         self._stop_timeout_s = stop_timeout_s
         self._socket_path = _socket_path(self.directory)
@@ -61,7 +64,7 @@ class EmbeddedStore:
         Raises:
             EmbeddedStoreError: it cannot be started or reached; the message holds the end of its log.
         """
-        if threading.current_thread() is not threading.main_thread():
+        if not self._any_thread and threading.current_thread() is not threading.main_thread():
             raise EmbeddedStoreError("start the embedded store from the main thread; it ends with the thread that starts it")
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -69,6 +72,15 @@ class EmbeddedStore:
             self._start_or_attach()
         except OSError as error:
             raise EmbeddedStoreError(f"embedded store in {self.directory}: {error}") from None
+
+    def has_gone(self) -> bool:
+        """Whether the server that was started has ended, or the one attached to no longer answers; ``start`` then helps."""
+        if self._process is None:
+            return not _answers(self._socket_path)
+        if self._process.poll() is None:
+            return False
+        self._process = None
+        return True
 
     def stop(self) -> None:
         """Save and end the server, if it was started here.

@@ -1,7 +1,8 @@
 """Tables into the online store: users, items and histories, in pipelined bulk.
 
 A run writes a value for every user and item that the tables name, and a history for every user, an empty one where no event
-counts; a second run over the same tables writes the same bytes. Nothing is ever deleted: users and items that have left the
+counts; a second run over the same tables writes the same values, only
+later. Nothing is ever deleted: users and items that have left the
 tables keep their last values. To drop them, materialize under a new prefix and point the readers there.
 """
 

@@ -8,11 +8,12 @@ same way when a new version is published. Whatever fails on the way, the snapsho
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from models.repository import ModelReference, ModelRepository, RepositoryError, VersionRefusedError
+from models.repository import ModelReference, RepositoryError, VersionRefusedError
 from service.errors import StartupError
 from service.experiments.params import Params
 from service.experiments.plan import ExperimentPlan
@@ -72,7 +73,6 @@ class Activation:
         *,
         plan_source: Callable[[LoadingCheck, ExperimentPlan], PlanSource],
         fallback_model: str | None,
-        repository: ModelRepository,
         models: LoadedModels,
         observer: ActivationObserver,
         on_swap: Callable[[Snapshot], None],
@@ -81,12 +81,11 @@ class Activation:
         self._fallback_model = fallback_model
         fallback = ExperimentPlan(Params(fallback_model or "no-model-chosen@latest"))
         self._plans = plan_source(self._check, fallback)
-        self._repository = repository
         self._models = models
         self._observer = observer
         self._on_swap = on_swap
         self._reloading = asyncio.Lock()
-        self._refused_versions: Mapping[str, ModelReference] = {}
+        self._refusals_told = 0
         self._snapshot: Snapshot | None = None
 
     @property
@@ -150,7 +149,10 @@ class Activation:
             ModelsUnavailableError: a model cannot be loaded; the snapshot stays.
         """
         references = [ModelReference.parse(text) for text in active.plan.models]
-        loaded = await self._models.load(references)
+        try:
+            loaded = await self._models.load(references)
+        finally:
+            self._tell_refusals()
         models = {str(reference): model for reference, model in loaded.items()}
         self._snapshot = Snapshot(active, models, known_fields(models))
         self._on_swap(self._snapshot)
@@ -158,32 +160,31 @@ class Activation:
         self._observer.state_changed(labels, active.generation, stale=active.stale is not None)
 
     async def _follow_latest(self) -> None:
-        """Take up a newer version of a model that the plan names as ``latest``; one that is refused is tried once."""
+        """Take up a newer version of a model that the plan names as ``latest``; one that is refused is passed over."""
         async with self._reloading:
             snapshot = self.snapshot
-            newest = await asyncio.to_thread(self._newest_versions, snapshot.models)
-            serving = {text: ModelReference(model.name, model.version) for text, model in snapshot.models.items()}
-            if newest in (serving, self._refused_versions):
+            serving = _versions_of(snapshot)
+            if await asyncio.to_thread(self._newest_versions, snapshot) == serving:
                 return
-            try:
-                await self._swap(snapshot.active)
-            except ModelsUnavailableError as error:
-                self._refused_versions = newest
-                _log.error("new version refused", extra={"reason": str(error)})
-                self._observer.reloaded("version_refused")
-            else:
-                _log.info("new version serves", extra={"models": sorted(map(str, newest.values()))})
+            await self._swap(snapshot.active)
+            if _versions_of(self.snapshot) != serving:
+                _log.info("new version serves", extra={"models": sorted(map(str, self._models.active))})
                 self._observer.reloaded("new_version")
 
-    def _newest_versions(self, texts: Iterable[str]) -> dict[str, ModelReference]:
-        newest = {}
-        for text in texts:
-            try:
-                newest[text] = self._repository.resolve(ModelReference.parse(text))
-            except RepositoryError:
-                model = self.snapshot.models[text]
-                newest[text] = ModelReference(model.name, model.version)
+    def _newest_versions(self, snapshot: Snapshot) -> dict[str, ModelReference]:
+        """What each reference stands for now; one whose versions were removed keeps what serves."""
+        newest = _versions_of(snapshot)
+        for text in newest:
+            with contextlib.suppress(RepositoryError):
+                newest[text] = self._models.newest(ModelReference.parse(text))
         return newest
+
+    def _tell_refusals(self) -> None:
+        refused = list(self._models.refused.items())
+        for reference, reason in refused[self._refusals_told :]:
+            _log.error("version refused", extra={"version": str(reference), "reason": reason})
+            self._observer.reloaded("version_refused")
+        self._refusals_told = len(refused)
 
     def _log_result(self, result: ReloadResult) -> None:
         active = result.active
@@ -192,3 +193,7 @@ class Activation:
             _log.error("plan refused", extra={**details, "problems": list(result.problems)})
         else:
             _log.info("plan in force", extra=details)
+
+
+def _versions_of(snapshot: Snapshot) -> dict[str, ModelReference]:
+    return {text: ModelReference(model.name, model.version) for text, model in snapshot.models.items()}

@@ -15,6 +15,7 @@ from functools import partial
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
+from feature_store.encoding.categories import VocabularyIds
 from feature_store.item_cache import CacheRule, ItemCache
 from feature_store.keys import KeySpace
 from feature_store.online import OnlineFeatures
@@ -52,6 +53,7 @@ class Parts:
     telemetry: Telemetry
     store: RedisStore
     cache: ItemCache
+    features: OnlineFeatures
     executor: ThreadPoolExecutor
     models: LoadedModels
     activation: Activation
@@ -68,6 +70,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version="0.1.0",
         lifespan=lambda _: lifespan(parts),
         middleware=[Middleware(RequestMetrics, telemetry=parts.telemetry)],
+        redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     install_problem_answers(app)
@@ -91,12 +94,11 @@ def _build(settings: Settings) -> Parts:
             settings.plan.path, settings.plan.state_directory, check, fallback=fallback
         ),
         fallback_model=settings.models.fallback,
-        repository=repository,
         models=models,
         observer=telemetry,
         on_swap=partial(_forget_other_encoders, cache),
     )
-    return Parts(settings, telemetry, store, cache, executor, models, activation)
+    return Parts(settings, telemetry, store, cache, OnlineFeatures(store, cache), executor, models, activation)
 
 
 def _store(settings: StoreSettings) -> RedisStore:
@@ -108,6 +110,11 @@ def _store(settings: StoreSettings) -> RedisStore:
         connections=settings.max_connections,
     )
     return RedisStore.from_url(settings.url.get_secret_value(), keys=KeySpace(settings.prefix), limits=limits)
+
+
+def _store_timeout_s(settings: StoreSettings) -> float:
+    """The store's own timeouts come first; this one only bounds a wait for a connection on top of them."""
+    return (settings.connect_timeout_ms + settings.read_timeout_ms) / 1e3
 
 
 def _load_settings(settings: ModelSettings) -> LoadSettings:
@@ -124,10 +131,9 @@ def _add_routes(app: FastAPI, parts: Parts) -> None:
     admin = None if settings.admin_token is None else AdminToken(settings.admin_token.get_secret_value())
     ranker = Ranker(
         snapshots=parts.activation,
-        features=OnlineFeatures(parts.store, parts.cache),
+        features=parts.features,
         observer=parts.telemetry,
-        # The store's own timeouts come first; this one only bounds a wait for a connection on top of them.
-        store_timeout_s=(settings.store.connect_timeout_ms + settings.store.read_timeout_ms) / 1e3,
+        store_timeout_s=_store_timeout_s(settings.store),
     )
     app.include_router(rank_routes(ranker, settings.limits, admin, parts.telemetry))
     app.include_router(health_routes(ReadinessReport(parts.activation, parts.models, parts.store.ping)))
@@ -144,6 +150,7 @@ async def lifespan(parts: Parts) -> AsyncIterator[None]:
     except StartupError as error:
         _log.error("cannot start", extra={"reason": str(error)})
         raise
+    await _preload_items(parts)
     loop = asyncio.get_running_loop()
     tasks = {
         loop.create_task(parts.activation.watch(parts.settings.plan.poll_s)),
@@ -160,6 +167,16 @@ async def lifespan(parts: Parts) -> AsyncIterator[None]:
     await parts.models.drain()
     await parts.store.close()
     parts.executor.shutdown()
+
+
+async def _preload_items(parts: Parts) -> None:
+    """Bring the items that the models know into the cache: a cold one would make the first requests wait for each other."""
+    for model in parts.activation.snapshot.models.values():
+        ids = model.encoder.item_key_column.ids
+        if isinstance(ids, VocabularyIds):
+            known = ids.terms[: parts.settings.store.item_cache_capacity]
+            held = await parts.features.preload(known, model.encoder, _store_timeout_s(parts.settings.store))
+            _log.info("items preloaded", extra={"model": model.name, "held": held})
 
 
 @contextlib.contextmanager

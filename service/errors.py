@@ -4,6 +4,7 @@ Scoring and experiments have trees of their own beside their code.
 
 ServiceError
 ├── BodyTooLargeError       the body is longer than the limit
+├── BodyTooSlowError        the body did not come whole in time
 ├── BodyUnreadableError     the bytes are not JSON of the expected media type
 ├── RequestInvalidError     well-formed, but a field is wrong; lists every problem
 ├── NotAuthenticatedError   an admin route or override without a valid token
@@ -27,6 +28,10 @@ class BodyTooLargeError(ServiceError):
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(f"the body is longer than {limit_bytes} bytes")
         self.limit_bytes = limit_bytes
+
+
+class BodyTooSlowError(ServiceError):
+    """The request body did not come whole in time."""
 
 
 class BodyUnreadableError(ServiceError):

@@ -17,6 +17,7 @@ class RequestLimits(_Group):
     """What one request may ask for."""
 
     max_body_bytes: int = Field(default=1_048_576, ge=1_024)
+    body_timeout_s: float = Field(default=10.0, gt=0, le=600)
     max_candidates: int = Field(default=5_000, ge=1, le=100_000)
     default_timeout_ms: int = Field(default=500, ge=1, le=60_000)
     max_timeout_ms: int = Field(default=10_000, ge=1, le=60_000)

@@ -51,6 +51,7 @@ class Telemetry:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series per counter that no dashboard reads
         self.registry = CollectorRegistry()
         self._models, self._arms, self._fields, self._reasons = (CappedLabel() for _ in range(4))
+        self._shown_models: set[tuple[str, str, str, str]] = set()
         self._define_requests()
         self._define_ranking()
         self._define_state()
@@ -112,6 +113,8 @@ class Telemetry:
         self.candidates.observe(candidates)
         if answer.degraded is not None:
             self.degraded.labels(answer.degraded.level, self._reasons(answer.degraded.reason)).inc()
+        if answer.freshness.user_known is None:
+            return  # the store was not asked: nothing is known to be missing from it
         for field in answer.freshness.missing:
             self.missing.labels(self._fields(field)).inc()
         if not answer.freshness.user_known:
@@ -140,7 +143,7 @@ class Telemetry:
         self.scoring_failures.labels(self._models(model)).inc(requests)
 
     def looked_up(self, outcome: str, count: int) -> None:
-        """Count item cache lookups: hit, miss, stale, evicted."""
+        """Count item cache lookups: hit, miss, evicted."""
         if count:
             self.cache_lookups.labels(outcome).inc(count)
 
@@ -150,10 +153,15 @@ class Telemetry:
 
     def state_changed(self, models: Iterable[tuple[str, str, str, str]], generation: int, *, stale: bool) -> None:
         """Publish the snapshot in force: (name, version, digest, provider) of each model, and the plan's generation."""
-        if MULTIPROCESS_DIRECTORY not in os.environ:
-            self.model_info.clear()
-        for labels in models:
+        shown = set(models)
+        for labels in self._shown_models - shown:
+            # Several processes share files that keep every series; 0 says that this one has let go.
+            self.model_info.labels(*labels).set(0)
+            if MULTIPROCESS_DIRECTORY not in os.environ:
+                self.model_info.remove(*labels)
+        for labels in shown:
             self.model_info.labels(*labels).set(1)
+        self._shown_models = shown
         self.plan_generation.set(generation)
         self.plan_stale.set(int(stale))
 

@@ -13,9 +13,9 @@ class Workers(Multiprocess):
     """Forwards SIGHUP to the workers and forgets the live gauges of dead ones."""
 
     def handle_hup(self) -> None:
-        """Pass the signal on; each worker reloads its plan."""
+        """Pass the signal on; each worker reloads its plan. One that is still starting reads the newest plan anyway."""
         for process in self.processes:
-            if process.pid is not None and process.process.is_alive():
+            if process.pid is not None and process.process.is_alive() and process.is_ready(timeout=1):
                 os.kill(process.pid, signal.SIGHUP)
 
     def keep_subprocess_alive(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
@@ -9,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from starlette.requests import ClientDisconnect, Request
 
-from service.errors import BodyTooLargeError, BodyUnreadableError, FieldProblem, RequestInvalidError
+from service.errors import BodyTooLargeError, BodyTooSlowError, BodyUnreadableError, FieldProblem, RequestInvalidError
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -22,27 +23,35 @@ _ID_FIELDS = ("user_id", "candidates", "history")
 _UNION_PARTS = frozenset({"int", "str", "bool", "float", "list[union[str,int]]"})
 
 
-async def read_body(request: Request, limit_bytes: int) -> bytes:
+async def read_body(request: Request, limit_bytes: int, timeout_s: float) -> bytes:
     """The whole body, if it is within the limit.
 
     Of a longer one some more is read and dropped: a client that is still sending would meet a reset, not the answer.
 
     Raises:
-        BodyTooLargeError: declared or streamed beyond the limit.
+        BodyTooLargeError: it is longer.
+        BodyTooSlowError: it was not whole after ``timeout_s``.
         BodyUnreadableError: not declared as JSON, compressed, or the client left.
     """
     _check_media(request)
-    body = bytearray()
-    length = 0
     try:
-        async for chunk in request.stream():
-            length += len(chunk)
-            if length <= limit_bytes:
-                body += chunk
-            elif length > _PATIENCE * limit_bytes:
-                break
+        async with asyncio.timeout(timeout_s):
+            return await _read_within(request, limit_bytes)
+    except TimeoutError:
+        raise BodyTooSlowError(f"the body was not whole after {timeout_s:g} s") from None
     except ClientDisconnect:
         raise BodyUnreadableError("the client left before the body was whole") from None
+
+
+async def _read_within(request: Request, limit_bytes: int) -> bytes:
+    body = bytearray()
+    length = 0
+    async for chunk in request.stream():
+        length += len(chunk)
+        if length <= limit_bytes:
+            body += chunk
+        elif length > _PATIENCE * limit_bytes:
+            break
     if length > limit_bytes:
         raise BodyTooLargeError(limit_bytes)
     return bytes(body)

@@ -19,6 +19,7 @@ from starlette.responses import Response
 
 from service.errors import (
     BodyTooLargeError,
+    BodyTooSlowError,
     BodyUnreadableError,
     FieldProblem,
     NotAuthenticatedError,
@@ -29,7 +30,7 @@ from service.scoring.errors import OverloadedError
 
 MEDIA_TYPE = "application/problem+json"
 MAX_LISTED = 8
-_SAFE_PATH = re.compile(r"^[A-Za-z0-9_.\[\]-]{1,80}$")
+_SAFE_PATH = re.compile(r"^([A-Za-z0-9_.\[\]-]{1,80}|\(body\))$")
 _log = logging.getLogger("rankline.api")
 
 
@@ -40,8 +41,9 @@ def problem(
     *,
     errors: Sequence[FieldProblem] = (),
     headers: dict[str, str] | None = None,
+    in_full: bool = False,
 ) -> Response:
-    """A problem answer; ``kind`` becomes the problem type's last part."""
+    """A problem answer; ``kind`` becomes the problem type's last part. ``in_full`` lists every error: for admins only."""
     content: dict[str, object] = {
         "type": f"urn:rankline:problem:{kind}",
         "title": http.HTTPStatus(status).phrase,
@@ -50,8 +52,9 @@ def problem(
         "request_id": uuid.uuid4().hex,
     }
     if errors:
-        content["errors"] = [{"field": safe_path(each.field), "reason": each.reason[:120]} for each in errors[:MAX_LISTED]]
-        if len(errors) > MAX_LISTED:
+        listed = errors if in_full else [FieldProblem(each.field, each.reason[:120]) for each in errors[:MAX_LISTED]]
+        content["errors"] = [{"field": safe_path(each.field), "reason": each.reason} for each in listed]
+        if len(errors) > len(listed):
             content["detail"] = f"{detail} ({len(errors)} problems, the first {MAX_LISTED} are listed)"
     return Response(msgspec.json.encode(content), status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
@@ -63,6 +66,10 @@ def safe_path(path: str) -> str:
 
 def _too_large(_: Request, error: BodyTooLargeError) -> Response:
     return problem(413, "body-too-large", str(error), headers={"Connection": "close"})
+
+
+def _too_slow(_: Request, error: BodyTooSlowError) -> Response:
+    return problem(408, "body-too-slow", str(error), headers={"Connection": "close"})
 
 
 def _unreadable(_: Request, error: BodyUnreadableError) -> Response:
@@ -86,7 +93,7 @@ def _overloaded(_: Request, error: OverloadedError) -> Response:
 
 def _refused(_: Request, error: ReloadRefusedError) -> Response:
     errors = [FieldProblem(f"problem[{place}]", reason) for place, reason in enumerate(error.problems)]
-    return problem(422, "plan-refused", "the plan was refused; the running plan stays in force", errors=errors)
+    return problem(422, "plan-refused", "the plan was refused; the running plan stays in force", errors=errors, in_full=True)
 
 
 def _framework(_: Request, error: HTTPException) -> Response:
@@ -109,6 +116,7 @@ def install_problem_answers(app: FastAPI) -> None:
     """Answer every exception with a problem."""
     table: dict[type[Exception], object] = {
         BodyTooLargeError: _too_large,
+        BodyTooSlowError: _too_slow,
         BodyUnreadableError: _unreadable,
         RequestInvalidError: _invalid,
         NotAuthenticatedError: _unauthenticated,

@@ -29,7 +29,8 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         401: "Overrides without a valid admin token",
         413: "The body is too large",
         415: "The body is not declared as JSON",
-        422: "A field is wrong; every one is listed",
+        408: "The body did not come in time",
+        422: "Fields are wrong; the first eight are listed",
         429: "The scoring queue is full; see Retry-After",
     }.items()
 }
@@ -47,8 +48,10 @@ def rank_routes(ranker: Ranker, limits: RequestLimits, admin: AdminToken | None,
         summary="Rank the candidates for a user",
     )
     async def rank(request: Request) -> Response:
+        body = await read_body(request, limits.max_body_bytes, limits.body_timeout_s)
+        # From here on it is our time: how long a client took to send is no stage, and no part of its deadline.
         clock = StageClock()
-        wire = parse_body(RankRequest, await read_body(request, limits.max_body_bytes))
+        wire = parse_body(RankRequest, body)
         _authorize(wire, admin, request)
         query = _to_query(wire, limits, clock.started)
         clock.lap("parse")

@@ -99,12 +99,13 @@ class AssignmentInfo(_Wire):
 class FreshnessInfo(_Wire):
     """What was known, how old it was, what was defaulted."""
 
-    user_known: bool
+    user_known: bool | None
     user_age_ms: int | None
     history_length: int
     history_age_ms: int | None
     history_version: int | None
     unknown_candidates: int
+    stale_candidates: int
     missing: list[str]
 
 

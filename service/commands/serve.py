@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import uvicorn
 from pydantic import ValidationError
 
+from feature_store.errors import FeatureStoreError
 from service.logs import configure_logs
 from service.scoring.cpu import usable_cpus
 from service.settings import Settings
@@ -22,6 +24,7 @@ from service.telemetry import MULTIPROCESS_DIRECTORY
 STORE_URL = "RANKLINE_STORE__URL"
 THREADS = "RANKLINE_MODELS__INTRA_OP_THREADS"
 _BACKLOG = 2_048
+_log = logging.getLogger("rankline.serve")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,8 +46,12 @@ def run(arguments: argparse.Namespace) -> int:
     configure_logs(settings.log_level)
     _end_by_exception_on_sigterm()
     _share_cpus(arguments.workers)
-    with _store(settings), _metrics_directory(arguments.workers):
-        return _serve(arguments, settings)
+    try:
+        with _store(settings), _metrics_directory(arguments.workers):
+            return _serve(arguments, settings)
+    except FeatureStoreError as error:
+        _log.error("cannot serve", extra={"reason": str(error)})
+        return 1
 
 
 def _serve(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -57,6 +64,7 @@ def _serve(arguments: argparse.Namespace, settings: Settings) -> int:
         access_log=False,
         log_config=None,
         server_header=False,
+        ws="none",
         timeout_graceful_shutdown=settings.drain_timeout_s,
         timeout_keep_alive=75,
         backlog=_BACKLOG,
@@ -79,6 +87,8 @@ def _end_by_exception_on_sigterm() -> None:
         raise SystemExit(0)
 
     signal.signal(signal.SIGTERM, leave)
+    # Until the app listens to it: a reload that comes while models are loading has nothing to do yet.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _share_cpus(workers: int) -> None:
@@ -93,9 +103,9 @@ def _store(settings: Settings) -> Iterator[None]:
     if settings.store.url is not None:
         yield
         return
-    from feature_store.embedded import EmbeddedStore
+    from feature_store.embedded_keeper import EmbeddedStoreKeeper
 
-    with EmbeddedStore(settings.store.directory) as store:
+    with EmbeddedStoreKeeper(settings.store.directory) as store:
         os.environ[STORE_URL] = store.url
         try:
             yield

@@ -41,14 +41,19 @@ class Degraded:
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """How fresh the features behind an answer were. Ages in milliseconds of wall time; None where there is nothing."""
+    """How fresh the features behind an answer were: ages of the stored records in milliseconds, None where there is none.
 
-    user_known: bool
+    ``user_known`` is None when the store could not be asked. ``unknown_candidates`` were scored without features of their own,
+    ``stale_candidates`` from expired ones.
+    """
+
+    user_known: bool | None
     user_age_ms: int | None
     history_length: int
     history_age_ms: int | None
     history_version: int | None
     unknown_candidates: int
+    stale_candidates: int
     missing: tuple[str, ...]
 
 

@@ -57,6 +57,7 @@ class Ranker:
         clock.lap("assign")
         fetched = await self._fetch(query, model)
         clock.lap("fetch")
+        clock.book("fetch", max(0.0, clock.timings_ms["fetch"] - fetched.encoding_ms))
         encoded = encode_query(
             model.encoder,
             query,
@@ -65,6 +66,7 @@ class Ranker:
             attention=query.explain_attention and model.has_attention,
         )
         clock.lap("encode")
+        clock.book("encode", clock.timings_ms["encode"] + fetched.encoding_ms)
         scores, failure = await _score(model, encoded, query.deadline, clock)
         answer = Answer(
             order=_order(scores, ranked_by, len(query.candidates), query.top_k or assigned.params.top_k),
@@ -90,12 +92,13 @@ class Ranker:
         now = self._wall_clock()
         from_request = query.history is not None
         return Freshness(
-            user_known=fetched.user is not None,
+            user_known=None if fetched.unavailable else fetched.user is not None,
             user_age_ms=_age_ms(now, fetched.user_written_at),
             history_length=len(encoded.history),
             history_age_ms=None if from_request else _age_ms(now, fetched.history_written_at),
             history_version=None if from_request else fetched.history_version,
             unknown_candidates=fetched.unknown_items,
+            stale_candidates=fetched.stale_items,
             missing=encoded.missing,
         )
 
@@ -132,9 +135,10 @@ async def _score(
     except (DeadlinePassedError, ScoringFailedError, ScorerClosedError) as error:
         clock.lap("queue")
         return None, _FAILURES[type(error)]
-    clock.book("queue", scored.queue_ms)
+    clock.lap("queue")
+    # What the run did not take was waiting: for the run, and for the event loop after it.
+    clock.book("queue", max(0.0, clock.timings_ms["queue"] - scored.score_ms))
     clock.book("score", scored.score_ms)
-    clock.skip()
     return scored.scores, None
 
 
@@ -190,10 +194,15 @@ def _age_ms(now: float, then: float | None) -> int | None:
 
 
 def known_fields(models: Mapping[str, ServableModel]) -> frozenset[str]:
-    """Every field that a request may send for some loaded model: context, per-candidate and item fields."""
+    """Every field that a request may send for some loaded model: context, per-candidate and item fields.
+
+    Not the item's own key: a candidate is the item that its id names.
+    """
+    encoders = [model.encoder for model in models.values()]
     return frozenset(
         name
-        for model in models.values()
+        for encoder in encoders
         for view in ("context", "candidate", "item")
-        for name in model.encoder.views[view].names
+        for name in encoder.views[view].names
+        if name != encoder.item_key
     )

@@ -23,12 +23,8 @@ class StageClock:
         self.timings_ms[stage] = (now - self._last) * 1e3
         self._last = now
 
-    def skip(self) -> None:
-        """Start the next stage now, without booking the time since the last lap (it was booked with ``book``)."""
-        self._last = time.monotonic()
-
     def book(self, stage: str, milliseconds: float) -> None:
-        """Book a duration that was measured elsewhere."""
+        """Set a stage's duration: of a lap that is parted between two stages."""
         self.timings_ms[stage] = milliseconds
 
     @property

@@ -17,8 +17,9 @@ _Models = Mapping[ModelReference, LoadedModel]
 class LoadedModels:
     """The loaded versions by exact reference. Loads run one after another, on a thread, while the old versions serve.
 
-    A version that a load leaves out is retired: it is dropped here, requests that hold it finish with it, and its memory is
-    freed with the last of them.
+    ``latest`` is the newest version that can serve: one that is refused stays refused for the life of the process, and the
+    one before it serves. A version that a load leaves out is retired: it is dropped here, requests that hold it finish with
+    it, and its memory is freed with the last of them.
     """
 
     def __init__(self, repository: ModelRepository, load: Callable[[PublishedVersion], LoadedModel]) -> None:
@@ -26,6 +27,7 @@ class LoadedModels:
         self._load = load
         self._loading = asyncio.Lock()
         self._active: _Models = {}
+        self._refused: dict[ModelReference, str] = {}
         self._in_memory: weakref.WeakSet[LoadedModel] = weakref.WeakSet()
         self._closed = False
 
@@ -33,6 +35,23 @@ class LoadedModels:
     def active(self) -> _Models:
         """The versions of the last load, by exact reference."""
         return MappingProxyType(self._active)
+
+    @property
+    def refused(self) -> Mapping[ModelReference, str]:
+        """Versions that ``latest`` passed over, each with its reason."""
+        return MappingProxyType(dict(self._refused))
+
+    def newest(self, reference: ModelReference) -> ModelReference:
+        """The exact version that a reference stands for now, refused ones left out. Reads the repository's directory.
+
+        Raises:
+            RepositoryError: there is none.
+        """
+        if reference.version is not None:
+            return self._repository.resolve(reference)
+        versions = [ModelReference(reference.name, version) for version in self._repository.versions(reference.name)]
+        usable = [exact for exact in versions if exact not in self._refused]
+        return usable[-1] if usable else self._repository.resolve(reference)
 
     @property
     def retired(self) -> tuple[LoadedModel, ...]:
@@ -76,15 +95,35 @@ class LoadedModels:
         models: dict[ModelReference, LoadedModel] = {}
         reasons: dict[str, str] = {}
         for reference in wanted:
-            try:
-                exact = self._repository.resolve(reference)
-                if exact not in known:
-                    known[exact] = self._load(self._repository.open(exact))
-                models[reference] = known[exact]
-            except (RepositoryError, ScoringError) as error:
-                reasons[str(reference)] = str(error)
-            except Exception as error:  # whatever else a broken version brings about is its reason too
-                reasons[str(reference)] = f"{type(error).__name__}: {error}"
+            outcome = self._load_one(reference, known)
+            if isinstance(outcome, str):
+                reasons[str(reference)] = outcome
+            else:
+                models[reference] = known[outcome.reference] = outcome
         if reasons:
             raise ModelsUnavailableError(reasons)
         return models
+
+    def _load_one(self, reference: ModelReference, known: _Models) -> LoadedModel | str:
+        """The reference's model, or the reason there is none; ``latest`` tries older versions until one can serve."""
+        first_reason = ""
+        while True:
+            try:
+                exact = self.newest(reference)
+            except RepositoryError as error:
+                return first_reason or str(error)
+            outcome = known.get(exact) or self._try_to_load(exact)
+            if not isinstance(outcome, str):
+                return outcome
+            first_reason = first_reason or outcome
+            if reference.version is not None or exact in self._refused:
+                return first_reason
+            self._refused[exact] = outcome
+
+    def _try_to_load(self, exact: ModelReference) -> LoadedModel | str:
+        try:
+            return self._load(self._repository.open(exact))
+        except (RepositoryError, ScoringError) as error:
+            return str(error)
+        except Exception as error:  # whatever else a broken version brings about is its reason too
+            return f"{type(error).__name__}: {error}"

@@ -74,6 +74,26 @@ def test_a_frozen_store_costs_at_most_its_timeout(line, tmp_path):
             wait_until(lambda: rank(server, body)["degraded"] is None)
 
 
+def test_the_embedded_store_is_started_again_when_it_was_killed(line, tmp_path):
+    store = tmp_path / "store"
+    body = {"user_id": line.users[0], "candidates": line.items[:5]}
+    run_command(["-m", "feature_store", "materialize", str(line.views), "--embedded", str(store)])
+    with serving(line, tmp_path, {"RANKLINE_STORE__DIRECTORY": str(store)}) as server:
+        assert rank(server, body)["degraded"] is None
+        entries = Path("/proc").glob("[0-9]*/cmdline")
+        (entry,) = [each for each in entries if b"valkey-server" in _read(each) and str(store).encode() in _read(each)]
+        os.kill(int(entry.parent.name), signal.SIGKILL)
+        wait_until(lambda: rank(server, body)["degraded"] is not None)
+        wait_until(lambda: rank(server, body)["degraded"] is None)
+        assert rank(server, body)["freshness"]["user_known"] is True
+
+
+def _read(path) -> bytes:
+    with contextlib.suppress(OSError):
+        return path.read_bytes()
+    return b""
+
+
 def test_a_full_queue_refuses_with_the_time_to_come_back_and_never_fails(line, tmp_path):
     body = {"user_id": line.users[0], "candidates": line.items * 60}
     with serving(line, tmp_path, {"RANKLINE_MODELS__MAX_QUEUE_ROWS": "1"}) as server:

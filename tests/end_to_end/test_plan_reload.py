@@ -85,13 +85,16 @@ def test_admin_routes_need_the_token_and_are_absent_without_one(line, tmp_path, 
         assert call(without, "POST", "/admin/experiments/reload", b"", ADMIN)[0] == 404
 
 
-def test_a_newly_published_version_of_latest_is_taken_up(line, tmp_path):
+def test_a_new_version_of_latest_is_taken_up_and_a_broken_one_holds_nothing_up(line, tmp_path):
     repository = tmp_path / "models"
     shutil.copytree(line.workspace.models, repository)
-    with serving(line, tmp_path, {"RANKLINE_MODELS__REPOSITORY": str(repository)}) as server:
+    # A copy's manifest is of another version: whatever asks for it is refused.
+    shutil.copytree(repository / "deepfm" / "1", repository / "deepfm" / "2")
+    settings = {"RANKLINE_MODELS__REPOSITORY": str(repository)}
+    with serving(line, tmp_path, settings) as server:
+        assert set(call(server, "GET", "/health/ready")[1]["models"]) == {"din@1", "deepfm@1"}
         (run,) = line.workspace.runs.glob("*din*")
         run_command(["-m", "models", "export", str(run), "--repository", str(repository), "--name", "din"])
-        broken = repository / "deepfm" / "2"
-        shutil.copytree(repository / "deepfm" / "1", broken)
-        wait_until(lambda: "din@2" in call(server, "GET", "/health/ready")[1]["models"])
-        assert "deepfm@1" in call(server, "GET", "/health/ready")[1]["models"], "a version that is not what it says stays out"
+        wait_until(lambda: set(call(server, "GET", "/health/ready")[1]["models"]) == {"din@2", "deepfm@1"})
+        (tmp_path / "plan.yaml").write_text(PLAN.format(edge=2000))
+        wait_until(lambda: generation(server, line) == 2)

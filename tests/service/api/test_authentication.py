@@ -14,7 +14,9 @@ def request_with(header: bytes | None) -> Request:
     return Request({"type": "http", "headers": headers, "method": "POST", "path": "/"})
 
 
-@pytest.mark.parametrize("header", [b"Bearer a-token-long-enough", b"bearer a-token-long-enough", b"Bearer  a-token-long-enough "])
+@pytest.mark.parametrize(
+    "header", [b"Bearer a-token-long-enough", b"bearer a-token-long-enough", b"Bearer  a-token-long-enough "]
+)
 def test_the_token_passes(header):
     AdminToken(TOKEN).check(request_with(header))
 

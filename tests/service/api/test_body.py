@@ -22,7 +22,7 @@ NOT_JSON = [
     b"[" * 250_000,
     b'{"a":' * 100_000,
     b'{"user_id": 1, "candidates": [' + b"9" * 5_000 + b"]}",
-    "{'user_id': 1}".encode(),
+    b"{'user_id': 1}",
     '{"user_id": 1, "candidates": [1]}'.encode("utf-16"),
 ]
 

@@ -75,6 +75,8 @@ class StubFetched:
     history_written_at: float | None = 95.0
     history_version: int | None = 7
     unknown_items: int = 0
+    stale_items: int = 0
+    encoding_ms: float = 0.0
     unavailable: str | None = None
     faults: tuple = ()
 
@@ -172,6 +174,7 @@ async def test_a_lost_store_is_scored_from_defaults_and_told():
     assert answer.order[0] == 1
     assert (answer.degraded.level, answer.degraded.reason) == ("default_features", "timeout")
     assert answer.freshness.missing == ("country", "device", "position")
+    assert answer.freshness.user_known is None
 
 
 async def test_a_stored_value_that_no_longer_fits_is_a_fault_of_the_store_not_of_the_caller():
@@ -224,6 +227,7 @@ async def test_attention_is_cut_to_the_history_and_follows_the_order():
     [
         ({"context": {"colour": "x"}}, "context.colour"),
         ({"candidate_features": {"colour": ["x"] * 4}}, "candidate_features.colour"),
+        ({"candidate_features": {"item_id": ["b", "a", "a", "a"]}}, "candidate_features.item_id"),
         ({"candidate_features": {"position": [1]}}, "candidate_features.position"),
         ({"candidate_features": {"position": ["first", 1, 1, 1]}}, "candidate_features"),
         ({"context": {"device": 1.5}}, "context"),
