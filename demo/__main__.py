@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -31,6 +32,8 @@ QUALITY_SEEDS = (1, 2, 3)
 def main() -> int:
     """Run the line; the exit code is 0 if all of it worked."""
     arguments = _parse()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)  # whatever ends us ends what we started
     root = Path("var/smoke") if arguments.smoke else Path("var")
     if arguments.smoke:
         shutil.rmtree(root, ignore_errors=True)
@@ -47,6 +50,10 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\nstopped")
         return 0
+
+
+def _leave(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _parse() -> argparse.Namespace:
@@ -91,8 +98,7 @@ def _serve(arguments: argparse.Namespace, workspace: Workspace, views: Path) -> 
         if arguments.loadtest:
             return _load(server, workspace, views)
         show_example(server, views)
-        server.process.wait()
-    return 0
+        return server.process.wait()
 
 
 def _skew(workspace: Workspace, views: Path, port: int) -> int:
@@ -100,7 +106,9 @@ def _skew(workspace: Workspace, views: Path, port: int) -> int:
     store = workspace.root / "skew-store"
     say("4. train = serve: held-out rows replayed through the service")
     run_command(["-m", "feature_store", "materialize", str(views), "--embedded", str(store)])
-    with running_server(workspace.environment({"RANKLINE_STORE__DIRECTORY": str(store)}), port) as server:
+    environment = workspace.environment({"RANKLINE_STORE__DIRECTORY": str(store)})
+    environment.pop("RANKLINE_STORE__URL", None)
+    with running_server(environment, port) as server:
         where = ["--url", server.url, "--embedded", str(store)]
         what = ["--repository", str(workspace.models), "--runs", str(workspace.runs)]
         run_command(["-m", "models", "skew", str(views), *where, *what])
@@ -120,7 +128,8 @@ def _load(server: Server, workspace: Workspace, views: Path) -> int:
     (request,) = example_requests(views, 1, candidates=1)
     sources = [f"{option}={source}" for option, source in zip(("--users", "--items"), id_columns(views), strict=True)]
     extra = ["--extra-fields", json.dumps({"context": request["context"]})] if "context" in request else []
-    shape = ["--rate", "100", "--duration", "20s", "--warmup", "5s", "--candidates", "100", "--top-k", "20"]
+    candidates = str(len(example_requests(views, 1, candidates=100)[0]["candidates"]))
+    shape = ["--rate", "100", "--duration", "20s", "--warmup", "5s", "--candidates", candidates, "--top-k", "20"]
     run_command(["-m", "loadtest", "--url", server.url, "--out", str(workspace.root / "loadtest"), *sources, *shape, *extra])
     return 0
 

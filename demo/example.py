@@ -15,6 +15,10 @@ from demo.server import Server
 Request = dict[str, Any]
 
 
+ENOUGH_FOR_BOTH_ARMS = 20
+"""Of so many users, all in one of two equal arms is one chance in half a million."""
+
+
 class SmokeFailedError(Exception):
     """An answer is not what it must be."""
 
@@ -23,11 +27,13 @@ def example_requests(views: Path, count: int, candidates: int = 10) -> list[Requ
     """Requests for the users with the most interactions, each with random items; deterministic."""
     described = yaml.safe_load(views.read_text(encoding="utf-8"))
     user_key, item_key = described["user"]["key"], described["item"]["key"]
-    interactions = _read(views.parent / described["tables"]["interactions"]).select(user_key)
-    users = interactions[user_key].value_counts(sort=True, name="rows").head(count)[user_key].to_list()
+    interactions = _read(views.parent / described["tables"]["interactions"])
+    known = _read(views.parent / described["tables"]["users"]).select(user_key)
+    counted = interactions.join(known, on=user_key, how="semi")[user_key].value_counts(sort=True, name="rows")
+    users = counted.head(count)[user_key].to_list()
     items = _read(views.parent / described["tables"]["items"])[item_key].to_list()
     draw = random.Random(7)
-    context = _context(described, _read(views.parent / described["tables"]["interactions"]))
+    context = _context(described, interactions)
     requests = [{"user_id": user, "candidates": draw.sample(items, min(candidates, len(items)))} for user in users]
     return [request | ({"context": context} if context else {}) for request in requests]
 
@@ -41,14 +47,25 @@ def id_columns(views: Path) -> tuple[str, str]:
 
 
 def _read(path: Path) -> pl.DataFrame:
-    return pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema_length=None)
+    """A table as text where it is CSV: ids keep their zeros."""
+    return pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema=False)
 
 
 def _context(described: dict[str, Any], interactions: pl.DataFrame) -> dict[str, Any]:
-    """Request context as the last interaction had it."""
+    """Request context as the last interaction had it, each value in its field's kind."""
     fields = [field for field in described.get("context", []) if field.get("per", "request") == "request"]
     last = interactions.tail(1).to_dicts()[0]
-    return {field["name"]: last[field.get("column") or field["name"]] for field in fields}
+    return {field["name"]: _value(field, last[field.get("column") or field["name"]]) for field in fields}
+
+
+def _value(field: dict[str, Any], value: Any) -> Any:
+    if value is None:
+        return None
+    if field["kind"] == "number":
+        return float(value)
+    if field["kind"] == "categories":
+        return value.split(field["separator"]) if isinstance(value, str) else list(value)
+    return value if isinstance(value, int | str) else str(value)
 
 
 def curl_of(server: Server, request: Request) -> str:
@@ -67,7 +84,7 @@ def check_answers(server: Server, requests: list[Request]) -> None:
         answer = server.rank(request | {"explain": "attention"})
         _check(answer, request)
         models.add(answer["model"]["name"])
-    if models != {"deepfm", "din"}:
+    if len(requests) >= ENOUGH_FOR_BOTH_ARMS and models != {"deepfm", "din"}:
         raise SmokeFailedError(f"{len(requests)} users were ranked by {sorted(models)}, not by both arms' models")
     metrics = server.get("/metrics").decode()
     if "rankline_answer_seconds_count" not in metrics:
@@ -83,9 +100,9 @@ def _check(answer: dict[str, Any], request: Request) -> None:
         raise SmokeFailedError(f"{who}: degraded: {answer['degraded']}")
     if not all(0 < score < 1 for score in scores) or scores != sorted(scores, reverse=True):
         raise SmokeFailedError(f"{who}: scores are not falling probabilities: {scores}")
-    if not answer["freshness"]["user_known"] or not answer["freshness"]["history_length"]:
-        raise SmokeFailedError(f"{who}: features or history did not come from the store")
-    if answer["model"]["name"] == "din":
+    if not answer["freshness"]["user_known"]:
+        raise SmokeFailedError(f"{who}: features did not come from the store")
+    if answer["model"]["name"] == "din" and answer["freshness"]["history_length"]:
         _check_attention(answer, who)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -39,9 +40,12 @@ class Server:
         request = urllib.request.Request(  # noqa: S310
             f"{self.url}/rank", json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
-            answer: dict[str, Any] = json.load(response)
-            return answer
+        try:
+            with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
+                answer: dict[str, Any] = json.load(response)
+                return answer
+        except urllib.error.HTTPError as error:
+            raise ServerFailedError(f"POST /rank answered {error.code}: {error.read().decode(errors='replace')}") from None
 
     def wait_until_ready(self) -> None:
         """Return once ``/health/ready`` is 200.
@@ -77,9 +81,20 @@ class Server:
             raise ServerFailedError(f"the service did not stop within {STOP_TIMEOUT_S:.0f} s") from None
 
 
+def _check_port_is_free(port: int) -> None:
+    """A stranger on the port would answer in our service's place."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            raise ServerFailedError(f"port {port} is taken; choose another: make demo PORT=...") from None
+
+
 @contextmanager
 def running_server(environment: Mapping[str, str], port: int, workers: int = 1) -> Iterator[Server]:
     """A ready service, stopped at the end. It gets its own session: Ctrl-C reaches it through us, once."""
+    _check_port_is_free(port)
     command = [sys.executable, "-m", "service", "serve", "--port", str(port), "--workers", str(workers)]
     process = subprocess.Popen(command, env=dict(environment), start_new_session=True)
     server = Server(process, port)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -83,9 +84,11 @@ def prepare_data(source: str | None, root: Path) -> tuple[Workspace, Path]:
 
     ``source`` is None for made data, a folder of MovieLens, or a team's own feature-view YAML.
     """
+    if source is not None and not Path(source).exists():
+        raise StepFailedError(f"{source}: no such file or folder")
     if source is not None and Path(source).is_file():
-        views = Path(source)
-        workspace = Workspace(root / views.stem)
+        views = Path(source).resolve()
+        workspace = Workspace(root / f"{views.stem}-{hashlib.sha256(str(views).encode()).hexdigest()[:8]}")
     else:
         name = "simulated" if source is None else Path(source).resolve().name
         workspace = Workspace(root / name)
@@ -99,7 +102,7 @@ def prepare_data(source: str | None, root: Path) -> tuple[Workspace, Path]:
 
 def train(workspace: Workspace, views: Path, network: str, seed: int, recipe: Path | None = None) -> Path:
     """Train a network by ``recipe``, the data set's own, or the network's defaults; gives the run's directory."""
-    recipe = recipe or CONFIGS / yaml.safe_load(views.read_text(encoding="utf-8"))["name"] / f"{network}.yaml"
+    recipe = recipe or _recipe(views, network)
     arguments = ["-m", "models", "train", str(views), "--network", network, "--seed", str(seed), "--out", str(workspace.runs)]
     before = set(workspace.runs.glob("*"))
     run_command([*arguments, "--config", str(recipe)] if recipe.exists() else arguments)
@@ -109,11 +112,29 @@ def train(workspace: Workspace, views: Path, network: str, seed: int, recipe: Pa
 
 def train_and_publish(workspace: Workspace, views: Path, network: str, seed: int) -> None:
     """Train, export with its parity check, and publish; a network that is already published is left as it is."""
-    if any((workspace.models / network).glob("[0-9]*")):
-        print(f"{network} is published already (make clean starts over)")  # noqa: T201
+    stamp = workspace.root / f"{network}.stamp"
+    made_from = _fingerprint(views, network)
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == made_from:
+        print(f"{network} is published already, from the same data and recipe")  # noqa: T201
         return
     run = train(workspace, views, network, seed)
     run_command(["-m", "models", "export", str(run), "--repository", str(workspace.models)])
+    stamp.write_text(made_from, encoding="utf-8")
+
+
+def _recipe(views: Path, network: str) -> Path:
+    """The data set's own recipe, where the demo has one."""
+    return CONFIGS / str(yaml.safe_load(views.read_text(encoding="utf-8"))["name"]) / f"{network}.yaml"
+
+
+def _fingerprint(views: Path, network: str) -> str:
+    """Changes with the views, the tables and the recipe."""
+    recipe = _recipe(views, network)
+    tables = yaml.safe_load(views.read_text(encoding="utf-8"))["tables"].values()
+    digest = hashlib.sha256()
+    for path in [views, *(views.parent / table for table in tables), *([recipe] if recipe.exists() else [])]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def materialize(workspace: Workspace, views: Path) -> None:

@@ -7,14 +7,33 @@ import asyncio
 import sys
 from pathlib import Path
 
+import httpx
 import numpy as np
 
 from feature_store.embedded import EmbeddedStore
+from feature_store.errors import FeatureStoreError
 from feature_store.keys import DEFAULT_PREFIX, KeySpace
 from feature_store.redis_store import RedisWriter
-from models.repository import ModelRepository
+from feature_store.table_problems import TablesInvalidError
+from feature_store.views import ViewsError
+from models.repository import ModelRepository, RepositoryError
 from models.skew import TOLERANCE, ModelSkew, Replay, SkewError, measure_skew
 from models.training.run_directory import RunRefusedError
+from models.training.split import SplitEmptyError
+
+_REFUSALS = (
+    SkewError,
+    RunRefusedError,
+    RepositoryError,
+    ViewsError,
+    TablesInvalidError,
+    SplitEmptyError,
+    FeatureStoreError,
+    httpx.HTTPError,
+    httpx.InvalidURL,
+    ValueError,
+)
+"""Mistakes of the command line, the files or the service: told in a line, without a traceback."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,13 +52,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the differences by model; 1 if any is above the tolerance."""
+    if args.rows < 1:
+        print("--rows must be at least 1", file=sys.stderr)
+        return 1
     try:
         if args.redis:
             skews = asyncio.run(_measure(args, args.redis))
         else:
             with EmbeddedStore(args.embedded) as store:
                 skews = asyncio.run(_measure(args, store.url))
-    except (SkewError, RunRefusedError) as error:
+    except _REFUSALS as error:
         print(error, file=sys.stderr)
         return 1
     for name, skew in sorted(skews.items()):

@@ -13,7 +13,7 @@ from models import export
 from models.graph import write_graph
 from models.manifest import GOLDEN_INPUT, GOLDEN_OUTPUT
 from models.repository import ModelReference, ModelRepository
-from models.training.run import train_run
+from models.training.run import finish_run, start_run
 from service.scoring.batch import ScoringRequest
 from service.scoring.batcher import BatchLimits
 from service.scoring.errors import ModelRefusedError, ScoringFailedError
@@ -48,7 +48,7 @@ def version_of(shop, tmp_path_factory):
 
     @cache
     def publish(network):
-        run = train_run(shop, tiny_recipe(network, epochs=1), runs)
+        run = finish_run(start_run(shop, tiny_recipe(network, epochs=1), runs))
         manifest = export.export_run(run.directory.root, repository)
         return repository.open(ModelReference(manifest.name, manifest.version))
 
@@ -135,7 +135,7 @@ def items_only(shop):
 
 def test_a_graph_without_users_and_with_its_weights_beside_it_is_loaded_and_checked(load, shop, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "write_graph", partial(write_graph, external_data_above_bytes=0))
-    run = train_run(items_only(shop), tiny_recipe("deepfm", epochs=1), tmp_path / "runs")
+    run = finish_run(start_run(items_only(shop), tiny_recipe("deepfm", epochs=1), tmp_path / "runs"))
     repository = ModelRepository(tmp_path / "repository")
     manifest = export.export_run(run.directory.root, repository)
     assert {each.axis for each in manifest.inputs} == {"rows"}
