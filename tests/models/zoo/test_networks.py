@@ -119,8 +119,8 @@ def test_the_same_seed_draws_the_same_network(name):
 
 
 def test_an_unknown_option_is_named_with_the_known_ones(name):
-    with pytest.raises(OptionsError, match=f"{name} has no option 'hiden'; it has .*hidden"):
-        check_option_names(name, ["hiden"])
+    with pytest.raises(OptionsError, match=f"{name} has no option 'hidden_widths'; it has .*hidden"):
+        check_option_names(name, ["hidden_widths"])
 
 
 def test_options_of_another_network_are_refused(name):
