@@ -23,11 +23,11 @@ HASTY = ReadLimits(connect_timeout_s=0.03, read_timeout_s=0.03)
 
 
 def features(owner: str) -> bytes:
-    return encode_features(feature_record(owner, 5.0, {"name": f"features of {owner}"}))
+    return encode_features(feature_record(owner, 5.0, {"name": f"features of {owner}"}, written_at=7.0))
 
 
 def history(owner: str) -> bytes:
-    return encode_history(history_record(owner, [f"{owner}/1", f"{owner}/2"], [1.0, 2.0]))
+    return encode_history(history_record(owner, [f"{owner}/1", f"{owner}/2"], [1.0, 2.0], written_at=7.0))
 
 
 def put(client: redis.Redis, *, users: tuple[str, ...] = (), items: tuple[str, ...] = ()) -> None:
