@@ -84,7 +84,11 @@ def _read_csv(path: Path, wanted: Collection[str], log: ProblemLog) -> RawTable 
 
 
 def _check_csv_shape(path: Path, log: ProblemLog) -> tuple[tuple[str, ...], int] | None:
-    """Header and row count. Polars fills short rows with nulls, so each row's width is checked here first."""
+    """Header and row count. Polars fills short rows with nulls, so each row's width is checked here first.
+
+    A file that ends early is told. One whose bytes were altered inside may claim sizes that no machine has; Polars ends the
+    process then, and nothing here can hold it.
+    """
     file = str(path)
     if _ends_lines_with_cr(path):
         log.add(file, "its lines end in \\r alone: write \\n or \\r\\n")

@@ -170,14 +170,12 @@ def test_a_panic_inside_polars_is_a_problem_of_the_file(tmp_path, monkeypatch):
     assert {problem.reason for problem in problems} == {"cannot be read as .parquet: range end index 9 out of range"}
 
 
-@given(place=st.integers(0, 10_000), byte=st.integers(0, 255), cut=st.booleans())
-@settings(max_examples=80, deadline=None)
-def test_no_damage_makes_the_parquet_reader_fall_over(tmp_path_factory, place, byte, cut):
+@given(place=st.integers(0, 10_000))
+@settings(max_examples=80)
+def test_a_parquet_file_that_ends_early_is_a_problem_of_that_file(tmp_path_factory, place):
     folder = tmp_path_factory.mktemp("damage")
     write_shop_as_parquet(folder)
-    content = bytearray((folder / "items.parquet").read_bytes())
-    place %= len(content)
-    content[place] = byte
-    (folder / "items.parquet").write_bytes(content[:place] if cut else content)
+    content = (folder / "items.parquet").read_bytes()
+    (folder / "items.parquet").write_bytes(content[: place % len(content)])
     problems = problems_or_none(folder, shop_views("parquet"))
-    assert {problem.file for problem in problems} <= {str(folder / "items.parquet")}
+    assert {problem.file for problem in problems} == {str(folder / "items.parquet")}
