@@ -61,6 +61,8 @@ def missing_column_reason(table: RawTable) -> str:
 
 
 def _read_parquet(path: Path, wanted: Collection[str], _: ProblemLog) -> RawTable:
+    # A file that ends early is told. One whose bytes were altered inside may claim sizes that no machine has: Polars then
+    # ends the process, and nothing here can hold it.
     present = tuple(pl.read_parquet_schema(path))
     columns = [name for name in present if name in wanted]
     frame = pl.read_parquet(path, columns=columns, glob=False, hive_partitioning=False)
@@ -84,11 +86,7 @@ def _read_csv(path: Path, wanted: Collection[str], log: ProblemLog) -> RawTable 
 
 
 def _check_csv_shape(path: Path, log: ProblemLog) -> tuple[tuple[str, ...], int] | None:
-    """Header and row count. Polars fills short rows with nulls, so each row's width is checked here first.
-
-    A file that ends early is told. One whose bytes were altered inside may claim sizes that no machine has; Polars ends the
-    process then, and nothing here can hold it.
-    """
+    """Header and row count. Polars fills short rows with nulls, so each row's width is checked here first."""
     file = str(path)
     if _ends_lines_with_cr(path):
         log.add(file, "its lines end in \\r alone: write \\n or \\r\\n")
