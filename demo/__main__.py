@@ -32,7 +32,7 @@ QUALITY_SEEDS = (1, 2, 3)
 def main() -> int:
     """Run the line; the exit code is 0 if all of it worked."""
     arguments = _parse()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)  # whatever ends us ends what we started
     root = Path("var/smoke") if arguments.smoke else Path("var")
     if arguments.smoke:

@@ -57,10 +57,10 @@ def exported(trained, tmp_path_factory):
     @cache
     def export(network):
         run, printed, logged = trained(network).directory.root, io.StringIO(), _Records()
-        logging.getLogger("torch").addHandler(logged)
+        logging.getLogger("torch.onnx").addHandler(logged)
         with redirect_stdout(printed), redirect_stderr(printed):
             code = main(["export", str(run), "--repository", str(root)])
-        logging.getLogger("torch").removeHandler(logged)
+        logging.getLogger("torch.onnx").removeHandler(logged)
         version = ModelRepository(root).open(ModelReference(network, None))
         return Export(code, printed.getvalue(), logged.records, version)
 
