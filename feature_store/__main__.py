@@ -17,7 +17,7 @@ from feature_store.embedded import EmbeddedStore
 from feature_store.errors import FeatureStoreError
 from feature_store.keys import DEFAULT_PREFIX, KeySpace
 from feature_store.materialize import Materialized, materialize, values_to_write
-from feature_store.redis_store import RedisWriter
+from feature_store.redis.writer import RedisWriter
 from feature_store.table_problems import TablesInvalidError
 from feature_store.tables import EntityTables, read_tables
 from feature_store.views import FeatureViews, ViewsError, load_views

@@ -21,7 +21,7 @@ import polars as pl
 from feature_store.errors import MaterializeError, RecordRefusedError
 from feature_store.keys import KeySpace
 from feature_store.records import encode_features, encode_history, feature_record, history_record
-from feature_store.redis_store import RedisWriter
+from feature_store.redis.writer import RedisWriter
 from feature_store.tables import HISTORY_EVENT, ITEM_KEY, TIME, USER_KEY, EntityTables
 from feature_store.views import FeatureViews
 

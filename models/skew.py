@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from feature_store.materialize import write_history
-from feature_store.redis_store import RedisWriter
+from feature_store.redis.writer import RedisWriter
 from feature_store.tables import read_tables
 from feature_store.views import load_views
 from models.repository import ModelReference, ModelRepository

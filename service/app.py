@@ -19,7 +19,7 @@ from feature_store.encoding.categories import VocabularyIds
 from feature_store.item_cache import CacheRule, ItemCache
 from feature_store.keys import KeySpace
 from feature_store.online import OnlineFeatures
-from feature_store.redis_store import RedisStore
+from feature_store.redis.reader import RedisStore
 from feature_store.store_settings import ReadLimits
 from models.repository import ModelRepository
 from service.activation import Activation

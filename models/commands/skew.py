@@ -13,7 +13,7 @@ import numpy as np
 from feature_store.embedded import EmbeddedStore
 from feature_store.errors import FeatureStoreError
 from feature_store.keys import DEFAULT_PREFIX, KeySpace
-from feature_store.redis_store import RedisWriter
+from feature_store.redis.writer import RedisWriter
 from feature_store.table_problems import TablesInvalidError
 from feature_store.views import ViewsError
 from models.repository import ModelRepository, RepositoryError

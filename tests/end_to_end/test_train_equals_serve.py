@@ -7,7 +7,7 @@ import redis
 
 from demo.steps import run_command
 from feature_store.embedded import EmbeddedStore
-from feature_store.redis_store import RedisWriter
+from feature_store.redis.writer import RedisWriter
 from models.repository import ModelRepository
 from models.skew import TOLERANCE, Replay, measure_skew
 from tests.end_to_end.line import serving

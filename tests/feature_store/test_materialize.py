@@ -15,7 +15,7 @@ from feature_store.errors import MaterializeError, RecordRefusedError, StoreUnav
 from feature_store.keys import KeySpace
 from feature_store.materialize import materialize, user_histories, values_to_write, write_history
 from feature_store.records import decode_features, decode_history
-from feature_store.redis_store import RedisWriter
+from feature_store.redis.writer import RedisWriter
 from feature_store.tables import HISTORY_EVENT, ITEM_KEY, TIME, USER_KEY, EntityTables, read_tables
 from feature_store.views import load_views
 

@@ -13,7 +13,8 @@ from feature_store.keys import KeySpace
 from feature_store.materialize import write_history
 from feature_store.online import OnlineFeatures
 from feature_store.records import encode_features, feature_record, history_record
-from feature_store.redis_store import RedisStore, RedisWriter
+from feature_store.redis.reader import RedisStore
+from feature_store.redis.writer import RedisWriter
 from feature_store.store_settings import ReadLimits
 from feature_store.stored import StoredRecords
 from tests.feature_store.encoders import item_encoder

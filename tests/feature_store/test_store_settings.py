@@ -3,7 +3,7 @@
 import pytest
 
 from feature_store.errors import StoreSettingError
-from feature_store.redis_store import RedisStore
+from feature_store.redis.reader import RedisStore
 from feature_store.store_settings import ReadLimits
 
 

@@ -13,7 +13,8 @@ from feature_store.embedded import EmbeddedStore
 from feature_store.errors import StoreUnavailableError
 from feature_store.keys import KeySpace
 from feature_store.records import MAX_FEATURE_BYTES, encode_features, encode_history, feature_record, history_record
-from feature_store.redis_store import RedisStore, RedisWriter
+from feature_store.redis.reader import RedisStore
+from feature_store.redis.writer import RedisWriter
 from feature_store.store_settings import ReadLimits
 
 KEYS = KeySpace()

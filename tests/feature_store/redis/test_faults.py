@@ -7,7 +7,7 @@ import pytest
 from feature_store.breaker import BreakerRule, CircuitBreaker
 from feature_store.errors import StoreUnavailableError
 from feature_store.records import encode_features, encode_history, feature_record, history_record
-from feature_store.redis_store import RedisStore
+from feature_store.redis.reader import RedisStore
 from feature_store.store_settings import ReadLimits
 from tests.feature_store.fake_redis import always, array, fake_redis
 

@@ -1,0 +1,1 @@
+"""Redis, and nothing else knows it: the only folder that imports the driver."""
