@@ -46,6 +46,32 @@ class KeySpace:
         """Key of an item's features."""
         return self._key("item", item_id)
 
+    def seen(self, user_id: str) -> bytes:
+        """Key of the ids of a user's latest events."""
+        return self._key("seen", user_id)
+
+    def user_counters(self, user_id: str) -> bytes:
+        """Key of the counters of a user's events."""
+        return self._key("user-counters", user_id)
+
+    def item_counters(self, item_id: str) -> bytes:
+        """Key of the counters of an item's events."""
+        return self._key("item-counters", item_id)
+
+    def spool(self, spool_id: str) -> bytes:
+        """Key of how far a spool was applied."""
+        return self._key("spool", spool_id)
+
+    @property
+    def event_log(self) -> bytes:
+        """The stream of applied events."""
+        return f"{self.prefix}:{{events}}:log".encode()
+
+    @property
+    def event_count(self) -> bytes:
+        """How many events ever entered the log: a reader finds by it that some were cut off before it came."""
+        return f"{self.prefix}:{{events}}:count".encode()
+
     @property
     def meta(self) -> bytes:
         """Key of what the last materialization wrote, as JSON."""

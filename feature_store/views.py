@@ -16,18 +16,16 @@ view        value comes from                         axis
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from feature_store.event_types import Events
 from feature_store.schema_problems import readable_problems
+from feature_store.strict_schema import Column, Name, Number, Seconds, StrictSchema
 from feature_store.strict_yaml import StrictYamlError, read_strict_yaml
-
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
-Column = Annotated[str, Field(min_length=1, max_length=200)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
 
 RESERVED_LABELS = ("id", "score", "attention")
 """Names that an answer or a graph gives to something else beside its named scores."""
@@ -41,11 +39,7 @@ class ViewsError(ValueError):
         super().__init__("\n".join(self.problems))
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Vocabulary(_Strict):
+class Vocabulary(StrictSchema):
     """Known values get an id each; new ones, and those in fewer than ``min_count`` training rows, share the OOV id."""
 
     by: Literal["vocabulary"] = "vocabulary"
@@ -53,16 +47,18 @@ class Vocabulary(_Strict):
     max_size: int | None = Field(default=None, ge=1)
 
 
-class Hashing(_Strict):
+class Hashing(StrictSchema):
     """Values are hashed (BLAKE2b, salted by the field's name) into ``buckets`` ids: no vocabulary, stable for ever."""
 
     by: Literal["hash"]
     buckets: int = Field(ge=2, le=1 << 30)
 
 
-class _BaseField(_Strict):
+class _BaseField(StrictSchema):
     name: Name
     column: Column | None = None
+    ttl_s: Seconds | None = None
+    """Online, a stored value written longer ago counts as missing (and is told as stale)."""
 
     @property
     def source(self) -> str:
@@ -97,7 +93,7 @@ class NumberField(_BaseField):
 ViewField = Annotated[CategoryField | CategoriesField | NumberField, Field(discriminator="kind")]
 
 
-class _PerContext(_Strict):
+class _PerContext(StrictSchema):
     per: Literal["request", "candidate"] = "request"
 
 
@@ -116,10 +112,14 @@ class ContextNumber(NumberField, _PerContext):
 ContextField = Annotated[ContextCategory | ContextCategories | ContextNumber, Field(discriminator="kind")]
 
 
-class Entity(_Strict):
-    """The users or the items: the column that names one, and its fields."""
+class Entity(StrictSchema):
+    """The users or the items: the column that names one, and its fields.
+
+    ``ttl_s`` holds for every field that has none of its own.
+    """
 
     key: Column
+    ttl_s: Seconds | None = None
     fields: tuple[ViewField, ...] = ()
 
     @field_validator("fields", mode="before")
@@ -128,7 +128,7 @@ class Entity(_Strict):
         return tuple(value) if isinstance(value, list) else value
 
 
-class Condition(_Strict):
+class Condition(StrictSchema):
     """True where ``column`` is at least ``at_least``, or equals ``equals``; exactly one of the two is given.
 
     With neither, the column itself is the answer (0/1 or true/false).
@@ -144,6 +144,16 @@ class Condition(_Strict):
         if value is None or isinstance(value, str | int | bool):
             return value
         raise ValueError("must be text, an integer or true/false; for other numbers there is at_least")
+
+    def holds(self, value: str | int | float | bool | None) -> bool:
+        """Whether the condition holds for one value of the column; a missing one never does."""
+        if value is None:
+            return False
+        if self.at_least is not None:
+            return not isinstance(value, str) and value >= self.at_least
+        if self.equals is None:
+            return value in (True, 1)
+        return (str(value) if isinstance(self.equals, str) else value) == self.equals
 
     @model_validator(mode="after")
     def _one_test(self) -> Self:
@@ -165,25 +175,31 @@ class Label(Condition):
         return name
 
 
-class History(_Strict):
+class History(StrictSchema):
     """Which interactions make up a user's history, and how many of the newest are kept."""
 
     length: int = Field(default=50, ge=1, le=10_000)
     where: Condition | None = None
 
+    def takes(self, row: Mapping[str, str | int | float | bool]) -> bool:
+        """Whether an event that fills these columns of the interactions table enters the history."""
+        return self.where is None or self.where.holds(row.get(self.where.column))
 
-class Interactions(_Strict):
+
+class Interactions(StrictSchema):
     """The columns of the interactions table beside the entity keys.
 
     ``time`` orders events: an integer or float (any unit that grows), or a date-time. ``request`` groups the rows that were
-    shown together; without it a user's rows are one group.
+    shown together; without it a user's rows are one group. ``served_history`` is a list column of item ids, oldest first: the
+    history that the row was served with; where it is null, the history is what the table says was known before the row.
     """
 
     time: Column
     request: Column | None = None
+    served_history: Column | None = None
 
 
-class Tables(_Strict):
+class Tables(StrictSchema):
     """Paths of the three tables (CSV or Parquet), relative to the YAML file."""
 
     interactions: str
@@ -191,7 +207,7 @@ class Tables(_Strict):
     items: str
 
 
-class Split(_Strict):
+class Split(StrictSchema):
     """How rows are parted: at moments of the whole table (``time``), or at each user's own last shares (``position``)."""
 
     by: Literal["time", "position"] = "time"
@@ -199,7 +215,7 @@ class Split(_Strict):
     test: float = Field(default=0.1, gt=0, lt=0.5)
 
 
-class FeatureViews(_Strict):
+class FeatureViews(StrictSchema):
     """Everything the project needs to know about a team's data."""
 
     name: Name
@@ -211,6 +227,7 @@ class FeatureViews(_Strict):
     history: History = History()
     labels: tuple[Label, ...]
     split: Split = Split()
+    events: Events | None = None
 
     @field_validator("context", "labels", mode="before")
     @classmethod
@@ -246,6 +263,18 @@ class FeatureViews(_Strict):
                         f"context field {field.name!r} reads column {field.source!r}, from which label {label.name!r} is "
                         "computed: the answer would be among the inputs"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _events_leave_keys_alone(self) -> Self:
+        rows = self.interactions
+        keys = {self.user.key, self.item.key, rows.time, rows.request, rows.served_history}
+        for kind in self.events.types if self.events else ():
+            taken = sorted(kind.columns & {key for key in keys if key is not None})
+            if taken:
+                raise ValueError(
+                    f"event type {kind.name!r} writes column {taken[0]!r}, which names the row, its time or its request"
+                )
         return self
 
     @property

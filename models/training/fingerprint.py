@@ -12,6 +12,10 @@ import polars as pl
 from feature_store.tables import EntityTables
 from feature_store.views import FeatureViews
 
+_NO_TTL = {"ttl_s": True, "fields": {"__all__": {"ttl_s"}}}
+_ONLINE_ONLY = {"tables": True, "events": True, "user": _NO_TTL, "item": _NO_TTL, "context": {"__all__": {"ttl_s"}}}
+"""What changes nothing that is learned: where files lie, which events come live, how long a stored value is good."""
+
 
 class _Digest(Protocol):
     def update(self, data: bytes, /) -> None: ...
@@ -20,7 +24,9 @@ class _Digest(Protocol):
 def data_fingerprint(views: FeatureViews, tables: EntityTables) -> str:
     """SHA-256 over the views (but not where the files lie) and the canonical tables, row order included; 64 hex digits."""
     digest = hashlib.sha256()
-    declared = views.model_dump(mode="json", exclude={"tables"})
+    declared = views.model_dump(mode="json", exclude=_ONLINE_ONLY)
+    if views.interactions.served_history is None:
+        del declared["interactions"]["served_history"]  # views without it keep the fingerprint they had before it existed
     digest.update(json.dumps(declared, sort_keys=True, separators=(",", ":")).encode())
     for name, frame in (("interactions", tables.interactions), ("users", tables.users), ("items", tables.items)):
         for column in sorted(frame.columns):
