@@ -89,7 +89,7 @@ def _serve(arguments: argparse.Namespace, workspace: Workspace, views: Path) -> 
         return _skew(workspace, views, arguments.port)
     port = SMOKE_PORT if arguments.smoke else arguments.port
     say(f"4. the service on 127.0.0.1:{port}")
-    with running_server(workspace.environment(), port) as server:
+    with running_server(workspace.environment(views), port) as server:
         if arguments.smoke:
             check_answers(server, example_requests(views, 20))
             code = server.stop()
@@ -106,7 +106,7 @@ def _skew(workspace: Workspace, views: Path, port: int) -> int:
     store = workspace.root / "skew-store"
     say("4. train = serve: held-out rows replayed through the service")
     run_command(["-m", "feature_store", "materialize", str(views), "--embedded", str(store)])
-    environment = workspace.environment({"RANKLINE_STORE__DIRECTORY": str(store)})
+    environment = workspace.environment(views, {"RANKLINE_STORE__DIRECTORY": str(store)})
     environment.pop("RANKLINE_STORE__URL", None)
     with running_server(environment, port) as server:
         where = ["--url", server.url, "--embedded", str(store)]

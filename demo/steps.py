@@ -51,9 +51,11 @@ class Workspace:
         """The experiment plan."""
         return self.root / "plan.yaml"
 
-    def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The settings of a service on this workspace."""
+    def environment(self, views: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The settings of a service on this workspace and the data behind ``views``."""
         settings = {
+            "RANKLINE_VIEWS": str(views),
+            "RANKLINE_EVENTS__SPOOL_DIRECTORY": str(self.root / "spool"),
             "RANKLINE_MODELS__REPOSITORY": str(self.models),
             "RANKLINE_STORE__DIRECTORY": str(self.store),
             "RANKLINE_PLAN__PATH": str(self.plan),

@@ -7,13 +7,20 @@ FeatureStoreError
 │   └── OwnerMismatchError       a sound record that belongs to somebody else
 ├── RecordRefusedError         a record must not be written as it is
 ├── StoreUnavailableError      the store did not answer; ``reason`` says why, from a closed set
+├── StoreRewoundError          the store has lost writes that it had acknowledged; they must be applied again
 ├── StoreSettingError          a URL or key prefix that cannot be used
 ├── EmbeddedStoreError         the embedded server cannot be started, reached or stopped
-└── MaterializeError           tables could not be written whole into the store
+├── SpoolFullError             too many acknowledged events wait for the store
+├── SpoolFailedError           the disk under the spool gave trouble, or the spool is closed
+│   └── SpoolLockedError         another process, or another part of this one, uses the spool
+├── MaterializeError           tables could not be written whole into the store
+└── ExportError                the event log could not be made into tables
+    └── EventLogGapError         events are missing from the log, or cannot be read
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 UnavailableReason = Literal[
@@ -27,6 +34,7 @@ UnavailableReason = Literal[
     "readonly",
     "oom",
     "misconf",
+    "cluster_down",
     "noauth",
     "protocol",
     "unknown",
@@ -75,6 +83,17 @@ class StoreUnavailableError(FeatureStoreError):
         super().__init__(f"feature store unavailable: {reason}{': ' if detail else ''}{detail}")
 
 
+class StoreRewoundError(FeatureStoreError):
+    """The store knows less than it did: it came back without its last writes, was emptied, or is another one.
+
+    ``applied_through`` is how far the spool is applied now, as the store says; None when it knows nothing of the spool.
+    """
+
+    def __init__(self, applied_through: int | None) -> None:
+        super().__init__(f"the store has lost writes; the spool is applied through {applied_through}")
+        self.applied_through = applied_through
+
+
 class StoreSettingError(FeatureStoreError, ValueError):
     """A setting of the store is wrong; the message never repeats a URL, which may hold a password."""
 
@@ -83,5 +102,33 @@ class EmbeddedStoreError(FeatureStoreError):
     """The embedded server could not be started, reached or stopped."""
 
 
+class SpoolFullError(FeatureStoreError):
+    """The spool holds as many unapplied bytes as it may; nothing of the append was taken."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
+
+
+class SpoolFailedError(FeatureStoreError):
+    """The disk refused something, or the spool is closed."""
+
+
+class SpoolLockedError(SpoolFailedError):
+    """The spool is in use."""
+
+
 class MaterializeError(FeatureStoreError):
     """The tables could not be written, or the store does not hold what was written."""
+
+
+class ExportError(FeatureStoreError):
+    """The event log and the tables do not make tables together, or the place to write them is taken."""
+
+
+class EventLogGapError(ExportError):
+    """Events are missing from the log, or cannot be read; ``gaps`` names each such place, one line each."""
+
+    def __init__(self, gaps: Iterable[str]) -> None:
+        self.gaps = list(gaps)
+        super().__init__("\n".join(self.gaps))

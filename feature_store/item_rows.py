@@ -18,15 +18,22 @@ Places = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class EncodedItems:
-    """``block`` [n] and, per row, whether it was made from the item's own features (``known`` bool [n])."""
+    """``block`` [n] and, per row, whether it was made from all of the item's own features (``known`` bool [n])."""
 
     block: Block
     known: Mask
 
+    def put(self, rows: Sequence[int], items: EncodedItems) -> None:
+        """Overwrite the rows by those of other items, in their order."""
+        self.block.categories[rows] = items.block.categories
+        self.block.numbers[rows] = items.block.numbers
+        self.known[rows] = items.known
+
 
 def encode_items(encoder: FeatureEncoder, ids: Sequence[str], values: Sequence[ItemValues | None]) -> EncodedItems:
-    """Encode items; one without values, or with values that its encoder refuses, keeps its id and misses the rest.
+    """Encode items; one without values keeps its id and misses the rest, as it misses each value that its encoder refuses.
 
+    An item with a refused value is not ``known``, though its other values are used.
     The item key field is always the id itself, whatever the stored values say: the key names the item.
     """
     view, item_key = encoder.views["item"], encoder.item_key
@@ -37,10 +44,9 @@ def encode_items(encoder: FeatureEncoder, ids: Sequence[str], values: Sequence[I
     except ValueRefusedError:
         pass  # rare: find the rows at fault one by one, so that a bad item costs its neighbours nothing
     for row, record in enumerate(records):
-        try:
-            view.encode_records([record])
-        except ValueRefusedError:
-            records[row] = {item_key: ids[row]}
+        refused = view.refused(record)
+        if refused:
+            records[row] = {name: value for name, value in record.items() if name not in refused}
             known[row] = False
     return EncodedItems(view.encode_records(records), known)
 
@@ -59,6 +65,10 @@ class EncoderRows:
     def unencoded(self, places: Places) -> Places:
         """Those of the slots ``places`` that hold no row for this encoder yet, each once."""
         return np.unique(places[~self._encoded[places]])
+
+    def encoded(self, places: Places) -> Mask:
+        """Which of the slots ``places`` hold a row for this encoder."""
+        return self._encoded[places]
 
     def encode(self, places: Places, ids: Sequence[str], values: Sequence[ItemValues | None]) -> None:
         """Encode the items into the slots ``places`` (each at most once)."""

@@ -73,6 +73,11 @@ class KeySpace:
         return f"{self.prefix}:{{events}}:count".encode()
 
     @property
+    def item_changes(self) -> bytes:
+        """The stream in which writers announce changed items."""
+        return f"{self.prefix}:item-changes".encode()
+
+    @property
     def meta(self) -> bytes:
         """Key of what the last materialization wrote, as JSON."""
         return f"{self.prefix}:meta".encode()

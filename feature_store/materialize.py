@@ -1,9 +1,11 @@
 """Tables into the online store: users, items and histories, in pipelined bulk.
 
 A run writes a value for every user and item that the tables name, and a history for every user, an empty one where no event
-counts; a second run over the same tables writes the same values, only
-later. Nothing is ever deleted: users and items that have left the
-tables keep their last values. To drop them, materialize under a new prefix and point the readers there.
+counts; a second run over the same tables writes the same values, only later. Histories are merged into what live events have
+made of them: what is kept is the newest of the union, where an event of the same user, item and time is the same event. So
+neither the daily batch nor the live events lose anything, whichever comes first. Nothing is ever deleted: users and items that
+have left the tables keep their last values, histories events that have left them. To drop an event, materialize with
+``replace`` (live events that the tables lack are then gone, too); to drop all, under a new prefix, and point the readers there.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import polars as pl
 
 from feature_store.errors import MaterializeError, RecordRefusedError
 from feature_store.keys import KeySpace
-from feature_store.records import encode_features, encode_history, feature_record, history_record
+from feature_store.records import HistoryRecord, encode_features, encode_history, feature_record, history_record
 from feature_store.redis.writer import RedisWriter
 from feature_store.tables import HISTORY_EVENT, ITEM_KEY, TIME, USER_KEY, EntityTables
 from feature_store.views import FeatureViews
@@ -50,12 +52,11 @@ class _Moments:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """One kind of value: a frame with the owner first, how a row is encoded, and under which key."""
+    """One kind of value: a frame with the owner first, and under which key a row goes."""
 
     name: Literal["users", "items", "histories"]
     key_of: Callable[[str], bytes]
     frame: pl.DataFrame
-    encoded: Callable[[pl.DataFrame, _Moments], Iterator[tuple[str, bytes]]]
 
 
 async def materialize(
@@ -64,6 +65,7 @@ async def materialize(
     writer: RedisWriter,
     *,
     until: float | None = None,
+    replace: bool = False,
     progress: Callable[[int], object] = lambda _: None,
     wall_clock: Callable[[], float] = time.time,
 ) -> Materialized:
@@ -71,6 +73,7 @@ async def materialize(
 
     Args:
         until: Only events strictly before this moment (in the unit of the time column) become history.
+        replace: The tables' histories stand in the place of the stored ones, instead of being merged into them.
         progress: Told how many values were written since it was last told.
 
     Raises:
@@ -81,7 +84,10 @@ async def materialize(
     moments = _Moments(_as_of(tables, until), wall_clock())
     kinds = _kinds(tables, views, writer.keys, until)
     for kind in kinds:
-        await _write(writer, kind, moments, progress)
+        if kind.name == "histories":
+            await _merge(writer, kind.frame, moments, progress, length=views.history.length, replace=replace)
+        else:
+            await _write(writer, kind, moments, progress)
     counts = {kind.name: await _counted(writer, kind) for kind in kinds}
     done = Materialized(**counts, as_of=moments.as_of, seconds=time.perf_counter() - started)
     await writer.write_many([(writer.keys.meta, _meta(views, done))])
@@ -139,9 +145,9 @@ def _kinds(tables: EntityTables, views: FeatureViews, keys: KeySpace, until: flo
     user_columns = [USER_KEY, *(field.name for field in views.user.fields)]
     item_columns = [ITEM_KEY, *(field.name for field in views.item.fields)]
     return [
-        _Kind("items", keys.item, tables.items.select(item_columns), _encoded_features),
-        _Kind("users", keys.user, tables.users.select(user_columns), _encoded_features),
-        _Kind("histories", keys.history, user_histories(tables, views.history.length, until), _encoded_histories),
+        _Kind("items", keys.item, tables.items.select(item_columns)),
+        _Kind("users", keys.user, tables.users.select(user_columns)),
+        _Kind("histories", keys.history, user_histories(tables, views.history.length, until)),
     ]
 
 
@@ -153,20 +159,43 @@ def _encoded_features(frame: pl.DataFrame, moments: _Moments) -> Iterator[tuple[
         yield owner, encode_features(feature_record(owner, moments.as_of, present, written_at=moments.written_at))
 
 
-def _encoded_histories(frame: pl.DataFrame, moments: _Moments) -> Iterator[tuple[str, bytes]]:
+def _history_records(frame: pl.DataFrame, moments: _Moments) -> Iterator[HistoryRecord]:
     for owner, items, times, version in frame.select(USER_KEY, ITEM_KEY, TIME, _EVENT_COUNT).iter_rows():
         record = history_record(owner, items or [], times or [], version=version or 0, written_at=moments.written_at)
-        yield owner, encode_history(record)
+        encode_history(record)  # refuses what readers would refuse
+        yield record
+
+
+async def _merge(
+    writer: RedisWriter,
+    frame: pl.DataFrame,
+    moments: _Moments,
+    progress: Callable[[int], object],
+    *,
+    length: int,
+    replace: bool,
+) -> None:
+    records = _history_records(frame, moments)
+    try:
+        while batch := list(islice(records, _PIPELINE_KEYS)):
+            await writer.merge_histories(batch, length, replace=replace)
+            progress(len(batch))
+    except RecordRefusedError as error:
+        raise MaterializeError(f"{error} (shorten history.length)") from None
 
 
 async def _write(writer: RedisWriter, kind: _Kind, moments: _Moments, progress: Callable[[int], object]) -> None:
-    pairs = ((kind.key_of(owner), value) for owner, value in kind.encoded(kind.frame, moments))
+    pairs = ((kind.key_of(owner), value) for owner, value in _encoded_features(kind.frame, moments))
+    owners = iter(kind.frame.to_series(0))
     try:
         while batch := list(islice(pairs, _PIPELINE_KEYS)):
             await writer.write_many(batch)
+            written = list(islice(owners, len(batch)))
+            if kind.name == "items":
+                await writer.item_changes.announce(written)  # all, changed or not: reading them again is cheap
             progress(len(batch))
     except RecordRefusedError as error:
-        raise MaterializeError(f"{error} (shorten the value in its table, or history.length)") from None
+        raise MaterializeError(f"{error} (shorten the value in its table)") from None
 
 
 async def _counted(writer: RedisWriter, kind: _Kind) -> int:

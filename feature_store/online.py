@@ -1,37 +1,23 @@
-"""All features of one request: the user and the history from the store, the items from the cache, in one round trip."""
+"""All features of one request: the user and the history from the store, the items from the cache, in one round trip.
+
+Items that another request is reading already are not asked for again; their rows come from that read, if it ends in time.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from feature_store.encoding.encoder import Block, FeatureEncoder
 from feature_store.encoding.values import RawValue
-from feature_store.errors import StoreUnavailableError, UnavailableReason
+from feature_store.errors import UnavailableReason
+from feature_store.freshness import NEVER_EXPIRES, FreshItems, FreshnessRule, fresh_values
 from feature_store.item_cache import ItemCache
-from feature_store.records import FeatureRecord
-from feature_store.stored import StoredRecords
-
-USER_OUTSIDE_MAX_AGE = "user_outside_max_age"
-
+from feature_store.item_reads import NOBODY, ItemReads, RecordReader, read_within, shared_items, values_of
+from feature_store.views import FeatureViews
 
 _PRELOAD_ITEMS = 500
-_NOBODY = "(preload)"
-"""A read always names a user; this one is in no store."""
-
-
-class RecordReader(Protocol):
-    """What is needed of a store."""
-
-    async def read(self, user_id: str, item_ids: Sequence[str]) -> StoredRecords:
-        """One round trip.
-
-        Raises:
-            StoreUnavailableError: no usable answer.
-        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +25,15 @@ class FetchedFeatures:
     """The raw features of a user, the encoded ones of the candidates, and what is missing of them.
 
     ``history_times`` are in the unit of the interactions table; ``..._written_at`` are Unix seconds of the writer's clock.
-    ``user`` is None where the store has no
-    (fresh, sound) features of the user; the history is empty where it has none. ``unknown_items`` counts rows encoded
-    without the item's own features, ``stale_items`` rows from expired ones. ``unavailable`` names why the store gave
-    nothing; ``faults`` names values that could not be used (``StoredRecords.faults``, ``user_outside_max_age``).
+    ``user`` is None where the store has no sound features of the user, and holds those that are still good; ``user_stale``
+    names the expired ones. The history is empty where it has none. ``unknown_items`` counts rows encoded without the item's
+    own features, ``stale_items`` rows from expired ones. ``unavailable`` names why the store gave nothing; ``faults`` names
+    values that could not be used (``StoredRecords.faults``, ``items_unavailable`` where another's read of some items came to
+    nothing).
     """
 
     user: Mapping[str, RawValue] | None
+    user_stale: tuple[str, ...]
     user_written_at: float | None
     history_items: list[str]
     history_times: list[float]
@@ -67,28 +55,41 @@ class OnlineFeatures:
         store: RecordReader,
         cache: ItemCache,
         *,
-        user_max_age_s: float | None = None,
+        views: FeatureViews | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """``user_max_age_s`` refuses user features that were written longer ago."""
+        """``views`` say how long values may be used; without them, for ever."""
+        store = store if views is None else FreshItems(store, FreshnessRule.of(views.item), wall_clock)
         self._store = store
         self._cache = cache
-        self._user_max_age_s = user_max_age_s
+        self._reads = ItemReads(store, cache)
+        self._user_rule = NEVER_EXPIRES if views is None else FreshnessRule.of(views.user)
         self._wall_clock = wall_clock
+
+    @property
+    def store(self) -> RecordReader:
+        """The store as it is read here, expired values left out: what refreshes the cache must read it the same way."""
+        return self._store
 
     async def fetch(self, user_id: str, item_ids: Sequence[str], encoder: FeatureEncoder, timeout_s: float) -> FetchedFeatures:
         """The features of a user and of candidates (duplicates allowed), within about ``timeout_s``."""
         started = time.perf_counter()
         lookup = self._cache.begin(item_ids, encoder)
         encoding_s = time.perf_counter() - started
-        stored, unavailable = await self._read(user_id, lookup.missing, timeout_s)
+        deadline = time.monotonic() + timeout_s
+        under_way = self._reads.under_way(lookup.missing)
+        unread = [item_id for item_id in lookup.missing if item_id not in under_way]
+        stored, unavailable = await self._reads.read(user_id, unread, lookup.moment, timeout_s)
+        shared = await shared_items(under_way, deadline - time.monotonic())
         started = time.perf_counter()
-        self._cache.fill(lookup, _values_of(stored))
+        self._cache.complete(lookup, {**shared.items, **values_of(stored)})
         encoding_s += time.perf_counter() - started
-        user, faults = self._fresh(stored.user)
+        user = stored.user
+        fresh = None if user is None else fresh_values(user, self._user_rule, self._wall_clock())
         history = stored.history
         return FetchedFeatures(
-            user=None if user is None else user.values,
+            user=None if fresh is None else fresh.values,
+            user_stale=() if fresh is None else fresh.stale,
             user_written_at=None if user is None else user.written_at,
             history_items=[] if history is None else history.items,
             history_times=[] if history is None else history.times,
@@ -99,7 +100,7 @@ class OnlineFeatures:
             stale_items=lookup.stale_count,
             encoding_ms=encoding_s * 1e3,
             unavailable=unavailable,
-            faults=stored.faults + faults,
+            faults=stored.faults + shared.faults,
         )
 
     async def preload(self, item_ids: Sequence[str], encoder: FeatureEncoder, timeout_s: float) -> int:
@@ -109,31 +110,8 @@ class OnlineFeatures:
         """
         for start in range(0, len(item_ids), _PRELOAD_ITEMS):
             lookup = self._cache.begin(item_ids[start : start + _PRELOAD_ITEMS], encoder)
-            stored, unavailable = await self._read(_NOBODY, lookup.missing, timeout_s)
+            stored, unavailable = await read_within(self._store, NOBODY, lookup.missing, timeout_s)
             if unavailable is not None:
                 break
-            self._cache.fill(lookup, _values_of(stored))
+            self._cache.fill(lookup, values_of(stored))
         return self._cache.counts.held
-
-    async def _read(
-        self, user_id: str, item_ids: Sequence[str], timeout_s: float
-    ) -> tuple[StoredRecords, UnavailableReason | None]:
-        nothing = StoredRecords(None, None, {})
-        if timeout_s <= 0:
-            return nothing, "timeout"
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self._store.read(user_id, item_ids), None
-        except StoreUnavailableError as error:
-            return nothing, error.reason
-        except TimeoutError:
-            return nothing, "timeout"
-
-    def _fresh(self, user: FeatureRecord | None) -> tuple[FeatureRecord | None, tuple[str, ...]]:
-        if user is None or self._user_max_age_s is None or self._wall_clock() - user.written_at <= self._user_max_age_s:
-            return user, ()
-        return None, (USER_OUTSIDE_MAX_AGE,)
-
-
-def _values_of(stored: StoredRecords) -> dict[str, Mapping[str, RawValue] | None]:
-    return {item_id: None if record is None else record.values for item_id, record in stored.items.items()}

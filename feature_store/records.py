@@ -1,21 +1,28 @@
 """What a value in the store looks like: compact, self-describing msgpack arrays.
 
-========  ==================================================================
-features  ``[schema, owner, event_time, written_at, {field name: raw value}]``
-history   ``[schema, owner, version, written_at, [item id], [event time]]``
-========  ==================================================================
+========  ============================================================================
+features  ``[2, owner, event_time, written_at, {field name: raw value}, checksum]``
+history   seal, ``[1, owner, version, written_at, [item id], [event time]]``
+========  ============================================================================
 
 ``owner`` is the id of the user or item the record belongs to; a reader passes the id it asked for, so that a record that
 came to the wrong place is never used. Event times are in the unit of the interactions table's ``time`` column (Unix seconds
 for date-times); ``written_at`` is always Unix seconds of the writer's clock, and tells a reader the record's age. A history
 is ordered by event time, oldest first; ``items`` and ``times`` are equally long.
+
+The checksum of features is the CRC-32 of all bytes before its own four, which are the last, least byte first; to msgpack they
+are a 32-bit integer. Without it, a bit that flips inside a text makes another sound value. Features of schema 1, written before
+there was one, end at the values and are still read. Histories are written by the server's own scripts, too, which have no CRC:
+the seal before them is the first eight hex digits of the SHA-1 of what follows. One without it is still read.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import sys
 import time
+import zlib
 from collections.abc import Iterable, Mapping
 from typing import Annotated, TypeVar
 
@@ -25,6 +32,8 @@ from feature_store.encoding.values import RawValue
 from feature_store.errors import OwnerMismatchError, RecordCorruptError, RecordRefusedError, RecordTooLargeError
 
 SCHEMA = 1
+"""Of a history; a feature record of this schema has no checksum."""
+FEATURE_SCHEMA = 2
 MAX_FEATURE_BYTES = 64 * 1024
 MAX_HISTORY_BYTES = 512 * 1024
 
@@ -34,7 +43,8 @@ Finite = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info
 StoredValue = str | int | Finite | bool | list[str | int] | None
 
 
-class FeatureRecord(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+# Elements behind the declared ones are passed over: the checksum is looked at before, in the bytes.
+class FeatureRecord(msgspec.Struct, array_like=True, frozen=True):
     """The features of one user or item as of ``event_time``; ``values`` is keyed by field name."""
 
     schema: int
@@ -59,6 +69,15 @@ class HistoryRecord(msgspec.Struct, array_like=True, frozen=True, forbid_unknown
     times: list[Finite]
 
 
+_ARRAY_OF_5, _ARRAY_OF_6 = 0x95, 0x96
+"""The first byte of a feature record of schema 1 and of schema 2."""
+_CHECKSUM_PLACE = 0xFFFFFFFF
+_SOUND = 0x2144DF1C
+"""The CRC-32 of any bytes with their own CRC-32 behind them, least byte first."""
+SEAL_BYTES = 8
+_FIRST_NO_ASCII = 0x80
+_NOT_THE_OWNER = "the record belongs to another owner"
+
 _encoder = msgspec.msgpack.Encoder()
 _feature_decoder = msgspec.msgpack.Decoder(FeatureRecord)
 _history_decoder = msgspec.msgpack.Decoder(HistoryRecord)
@@ -69,7 +88,7 @@ def feature_record(
 ) -> FeatureRecord:
     """A record of the current schema from any mapping of raw values, written now; sequences become lists."""
     stored = {name: value if isinstance(value, str) else _as_stored(value) for name, value in values.items()}
-    return FeatureRecord(SCHEMA, owner, event_time, time.time() if written_at is None else written_at, stored)
+    return FeatureRecord(FEATURE_SCHEMA, owner, event_time, time.time() if written_at is None else written_at, stored)
 
 
 def history_record(
@@ -87,7 +106,7 @@ def history_record(
 
 
 def encode_features(record: FeatureRecord, *, max_bytes: int = MAX_FEATURE_BYTES) -> bytes:
-    """The bytes of a feature record.
+    """The bytes of a feature record, always of the current schema.
 
     Raises:
         RecordRefusedError: a value outside ``StoredValue``, not finite or too large, named by owner and field.
@@ -98,7 +117,9 @@ def encode_features(record: FeatureRecord, *, max_bytes: int = MAX_FEATURE_BYTES
             raise RecordRefusedError(f"features of {record.owner!r}, field {name!r}: {problem}")
     if not math.isfinite(record.event_time) or not math.isfinite(record.written_at):
         raise RecordRefusedError(f"features of {record.owner!r}: event_time and written_at must be finite")
-    return _encode(record, f"features of {record.owner!r}", max_bytes)
+    fields = (FEATURE_SCHEMA, record.owner, record.event_time, record.written_at, record.values, _CHECKSUM_PLACE)
+    data = _encode(fields, f"features of {record.owner!r}", max_bytes)
+    return data[:-4] + zlib.crc32(data[:-4]).to_bytes(4, "little")
 
 
 def encode_history(record: HistoryRecord, *, max_bytes: int = MAX_HISTORY_BYTES) -> bytes:
@@ -110,7 +131,7 @@ def encode_history(record: HistoryRecord, *, max_bytes: int = MAX_HISTORY_BYTES)
     problem = _history_problem(record)
     if problem:
         raise RecordRefusedError(f"history of {record.owner!r}: {problem}")
-    return _encode(record, f"history of {record.owner!r}", max_bytes)
+    return sealed(_encode(record, f"history of {record.owner!r}", max_bytes))
 
 
 def decode_features(data: bytes, owner: str, *, max_bytes: int = MAX_FEATURE_BYTES) -> FeatureRecord:
@@ -118,11 +139,19 @@ def decode_features(data: bytes, owner: str, *, max_bytes: int = MAX_FEATURE_BYT
 
     Raises:
         RecordTooLargeError: more than ``max_bytes``.
-        RecordCorruptError: not a feature record of this schema, or a number that is not finite.
+        RecordCorruptError: not a feature record of a known schema, changed since it was written, or a number that is not
+            finite.
         OwnerMismatchError: another owner's record.
     """
     record = _decode(_feature_decoder, data, max_bytes)
-    _check_head(record.schema, record.owner, owner)
+    # What this catches must not pass for a record of somebody else: that would cost every connection.
+    if data[0] == _ARRAY_OF_6 and record.schema == FEATURE_SCHEMA:
+        if zlib.crc32(data) != _SOUND:
+            raise RecordCorruptError("the checksum is wrong")
+    elif data[0] != _ARRAY_OF_5 or record.schema != SCHEMA:
+        raise RecordCorruptError(f"no feature record of schema {SCHEMA} or {FEATURE_SCHEMA}")
+    if record.owner != owner:
+        raise OwnerMismatchError(_NOT_THE_OWNER)
     return record
 
 
@@ -134,12 +163,38 @@ def decode_history(data: bytes, owner: str, *, max_bytes: int = MAX_HISTORY_BYTE
         RecordCorruptError: not a history of this schema, or breaking its rules.
         OwnerMismatchError: another owner's history.
     """
-    record = _decode(_history_decoder, data, max_bytes)
-    _check_head(record.schema, record.owner, owner)
+    record = _decode(_history_decoder, unsealed(data), max_bytes)
+    if record.schema != SCHEMA:
+        raise RecordCorruptError(f"history of schema {record.schema}, not {SCHEMA}")
+    if record.owner != owner:
+        raise OwnerMismatchError(_NOT_THE_OWNER)
     problem = _history_problem(record)
     if problem:
         raise RecordCorruptError(problem)
     return record
+
+
+def sealed(body: bytes) -> bytes:
+    """Bytes behind their seal."""
+    return _seal(body) + body
+
+
+def unsealed(data: bytes) -> bytes:
+    """The bytes behind a seal; bytes that begin as a msgpack array, not as a seal, are what they are.
+
+    Raises:
+        RecordCorruptError: changed since they were sealed.
+    """
+    if not data or data[0] >= _FIRST_NO_ASCII:
+        return data
+    body = data[SEAL_BYTES:]
+    if data[:SEAL_BYTES] != _seal(body):
+        raise RecordCorruptError("the checksum is wrong")
+    return body
+
+
+def _seal(body: bytes) -> bytes:
+    return hashlib.sha1(body, usedforsecurity=False).hexdigest()[:SEAL_BYTES].encode()
 
 
 def _as_stored(value: RawValue) -> StoredValue:
@@ -172,7 +227,7 @@ def _history_problem(record: HistoryRecord) -> str | None:
     return None
 
 
-def _encode(record: FeatureRecord | HistoryRecord, what: str, max_bytes: int) -> bytes:
+def _encode(record: tuple[object, ...] | HistoryRecord, what: str, max_bytes: int) -> bytes:
     try:
         data = _encoder.encode(record)
     except (TypeError, ValueError, OverflowError) as error:
@@ -189,10 +244,3 @@ def _decode(decoder: msgspec.msgpack.Decoder[RecordT], data: bytes, max_bytes: i
         return decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RecordCorruptError(str(error)) from None
-
-
-def _check_head(schema: int, found: str, owner: str) -> None:
-    if schema != SCHEMA:
-        raise RecordCorruptError(f"schema {schema}, not {SCHEMA}")
-    if found != owner:
-        raise OwnerMismatchError("the record belongs to another owner")

@@ -1,4 +1,4 @@
-"""What must hold of canonical keys and labels beyond their type."""
+"""What must hold of canonical keys, lists of ids and labels beyond their type."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from feature_store.table_problems import MAX_EXAMPLES, shown
 
 MAX_KEY_BYTES = 256
 """Longest user, item or request id in UTF-8 bytes; the service refuses longer ones too."""
+MAX_IDS = 10_000
+"""Most ids in one list: the longest history that views can declare."""
 
 
 def check_key(column: RawColumn, keys: pl.Series) -> None:
@@ -17,6 +19,22 @@ def check_key(column: RawColumn, keys: pl.Series) -> None:
     column.refuse_rows(keys.str.len_bytes() > MAX_KEY_BYTES, f"is longer than {MAX_KEY_BYTES} UTF-8 bytes")
     unprintable = [key for key in keys.unique().drop_nulls().to_list() if not key.isprintable()]
     column.refuse_rows(keys.is_in(unprintable), "holds control or invisible characters, which the service refuses in an id")
+
+
+def check_ids(column: RawColumn, lists: pl.Series) -> None:
+    """Each id of each list is such as ``check_key`` accepts, and no list is longer than a history may be."""
+    column.refuse_rows(lists.list.len() > MAX_IDS, f"holds more than {MAX_IDS:,} ids")
+    column.refuse_rows(_any_in(lists, pl.element().is_null() | (pl.element() == "")), "holds an empty id")
+    too_long = pl.element().str.len_bytes() > MAX_KEY_BYTES
+    column.refuse_rows(_any_in(lists, too_long), f"holds an id longer than {MAX_KEY_BYTES} UTF-8 bytes")
+    distinct = lists.drop_nulls().explode().unique().drop_nulls().to_list()
+    unprintable = [each for each in distinct if not each.isprintable()]
+    if unprintable:
+        column.refuse_rows(_any_in(lists, pl.element().is_in(unprintable)), "holds an id with control or invisible characters")
+
+
+def _any_in(lists: pl.Series, test: pl.Expr) -> pl.Series:
+    return lists.list.eval(test.fill_null(value=False)).list.any()
 
 
 def check_unique(column: RawColumn, keys: pl.Series) -> None:

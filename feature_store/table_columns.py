@@ -17,6 +17,8 @@ LARGEST_EXACT_INTEGER = 1 << 53
 """Beyond it doubles, and so JSON and the online store, cannot tell neighbouring integers apart."""
 _LARGEST_EXACT_FLOAT32 = 1 << 24
 _MICROSECONDS = 1_000_000
+ID_SEPARATOR = "|"
+"""Between the ids of a list in a CSV; an id that holds it needs Parquet."""
 _TRUE_TEXTS = ("1", "1.0", "true", "True", "TRUE")
 _FALSE_TEXTS = ("0", "0.0", "false", "False", "FALSE")
 
@@ -74,6 +76,29 @@ def categories_column(column: RawColumn, separator: str | None) -> pl.Series | N
     element = pl.element()
     kept = parts.list.eval(element.filter(element.is_not_null() & (element != "")))
     return kept.set(kept.list.len() == 0, None)
+
+
+def ids_column(column: RawColumn) -> pl.Series | None:
+    """Ids, several a row, as List(String): a list column, or text split at ``ID_SEPARATOR``.
+
+    Unlike categories, a list without ids is a value: nothing was there. Text says so by the separator alone; empty text is
+    null.
+    """
+    values = column.values
+    if values.dtype == pl.Null:
+        return values.cast(pl.List(pl.String))
+    if values.dtype == pl.String:
+        text = _empty_is_null(values)
+        nothing = pl.Series([[]], dtype=pl.List(pl.String))
+        return text.str.split(ID_SEPARATOR).zip_with((text != ID_SEPARATOR).fill_null(value=True), nothing)
+    if isinstance(values.dtype, pl.List | pl.Array):
+        inner = values.dtype.inner
+        if inner in (pl.String, pl.Categorical, pl.Enum, pl.Null) or inner.is_integer():
+            return values.cast(pl.List(pl.String))
+    column.refuse(
+        f"{values.dtype} cannot be lists of ids: write lists of integers or text, or text with {ID_SEPARATOR!r} between"
+    )
+    return None
 
 
 def number_column(column: RawColumn) -> pl.Series | None:

@@ -10,6 +10,7 @@ column           dtype           content
 ``TIME``         Int64, Float64  in interactions, never null; date-times as seconds since 1970
 ``REQUEST``      String          in interactions when the views name a request column
 ``HISTORY_EVENT`` Boolean        in interactions: the row becomes history for later rows
+``SERVED``       List(String)    in interactions when the views name a served history; null where none is known
 ``label_column`` Float64         in interactions, one a label: 0, 1 or null (unknown)
 field's name     String          kind category; null where missing
 field's name     List(String)    kind categories; null where missing, no empty parts
@@ -29,8 +30,16 @@ from pathlib import Path
 
 import polars as pl
 
-from feature_store.table_checks import check_key, check_label, check_unique
-from feature_store.table_columns import RawColumn, categories_column, flag_column, number_column, text_column, time_column
+from feature_store.table_checks import check_ids, check_key, check_label, check_unique
+from feature_store.table_columns import (
+    RawColumn,
+    categories_column,
+    flag_column,
+    ids_column,
+    number_column,
+    text_column,
+    time_column,
+)
 from feature_store.table_files import RawTable, missing_column_reason, read_raw_table
 from feature_store.table_problems import ProblemLog
 from feature_store.views import CategoriesField, CategoryField, Condition, Entity, FeatureViews, NumberField
@@ -40,6 +49,7 @@ ITEM_KEY = "@item"
 TIME = "@time"
 REQUEST = "@request"
 HISTORY_EVENT = "@event"
+SERVED = "@served"
 
 Field = CategoryField | CategoriesField | NumberField
 
@@ -95,6 +105,13 @@ class _Source:
             check_key(column, keys)
         return keys
 
+    def ids(self, name: str) -> pl.Series | None:
+        column = self.column(name)
+        ids = None if column is None else ids_column(column)
+        if column is not None and ids is not None:
+            check_ids(column, ids)
+        return ids
+
     def field(self, field: Field) -> pl.Series | None:
         column = self.column(field.source)
         if column is None:
@@ -138,12 +155,15 @@ def _read_interactions(path: Path, views: FeatureViews, log: ProblemLog) -> list
     ]
     if views.interactions.request is not None:
         columns.append((REQUEST, source.key(views.interactions.request)))
+    if views.interactions.served_history is not None:
+        columns.append((SERVED, source.ids(views.interactions.served_history)))
     return _named(columns)
 
 
 def _interaction_columns(views: FeatureViews) -> set[str]:
     conditions: list[Condition] = [*views.labels, *([views.history.where] if views.history.where else [])]
-    names = {views.user.key, views.item.key, views.interactions.time, views.interactions.request}
+    rows = views.interactions
+    names = {views.user.key, views.item.key, rows.time, rows.request, rows.served_history}
     names |= {condition.column for condition in conditions} | {field.source for field in views.context}
     return {name for name in names if name is not None}
 

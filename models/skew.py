@@ -14,7 +14,6 @@ from typing import Any
 
 import httpx
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from feature_store.materialize import write_history
@@ -22,6 +21,7 @@ from feature_store.redis.writer import RedisWriter
 from feature_store.tables import read_tables
 from feature_store.views import load_views
 from models.repository import ModelReference, ModelRepository
+from models.training.offline_scores import score_rows_offline
 from models.training.row_store import RawRow
 from models.training.rows import TrainingData, build_training_data
 from models.training.run_directory import TrainedRun, read_run
@@ -102,9 +102,7 @@ class _Comparison:
         return run
 
     def _score(self, run: TrainedRun, place: int) -> float:
-        batch = self._data.test.batch(np.array([place]))
-        with torch.no_grad():
-            return float(torch.sigmoid(run.network(batch)[run.record.label])[0])
+        return float(score_rows_offline(run, self._data.test, np.array([place]))[0])
 
 
 async def _ask(client: httpx.AsyncClient, row: RawRow) -> dict[str, Any]:

@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
-import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -16,22 +15,34 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from feature_store.encoding.categories import VocabularyIds
+from feature_store.events.spool import SpoolRule
 from feature_store.item_cache import CacheRule, ItemCache
+from feature_store.item_refresh import ItemRefresher
 from feature_store.keys import KeySpace
 from feature_store.online import OnlineFeatures
+from feature_store.redis.changes import ItemChanges
+from feature_store.redis.events import RedisEvents
 from feature_store.redis.reader import RedisStore
+from feature_store.redis.script_runs import open_scripts
 from feature_store.store_settings import ReadLimits
+from feature_store.views import FeatureViews, ViewsError, load_views
 from models.repository import ModelRepository
 from service.activation import Activation
 from service.administration import Administration, ReadinessReport
 from service.api.admin import admin_routes
 from service.api.authentication import AdminToken
+from service.api.events import event_routes
 from service.api.health import health_routes
 from service.api.metrics import metrics_routes
 from service.api.problems import install_problem_answers
 from service.api.rank import rank_routes
+from service.background import count_items, reload_on_hangup
 from service.errors import StartupError
 from service.experiments.plan_source import PlanSource
+from service.ingestion.event_rules import EventRules
+from service.ingestion.event_time import TimeRule
+from service.ingestion.intake import EventIntake, IntakeLimits
+from service.live_events import LiveEvents
 from service.logs import configure_logs
 from service.ranking.ports import Snapshot
 from service.ranking.ranker import Ranker
@@ -42,6 +53,7 @@ from service.scoring.onnx_session import SessionSettings
 from service.settings import ModelSettings, Settings, StoreSettings
 from service.telemetry import RequestMetrics, Telemetry
 
+_APPLY_TIMEOUT_S = 2.0
 _log = logging.getLogger("rankline.app")
 
 
@@ -54,6 +66,10 @@ class Parts:
     store: RedisStore
     cache: ItemCache
     features: OnlineFeatures
+    changes: ItemChanges
+    refresher: ItemRefresher
+    views: FeatureViews | None
+    live: LiveEvents | None
     executor: ThreadPoolExecutor
     models: LoadedModels
     activation: Activation
@@ -80,11 +96,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 def _build(settings: Settings) -> Parts:
     telemetry = Telemetry()
-    store = _store(settings.store)
     rule = settings.store
+    url, keys = _store_url(rule), KeySpace(rule.prefix)
+    store = RedisStore.from_url(url, keys=keys, limits=_read_limits(rule))
+    views = _views(settings)
     cache = ItemCache(
         CacheRule(capacity=rule.item_cache_capacity, ttl_s=rule.item_cache_ttl_s, unknown_ttl_s=rule.unknown_item_ttl_s)
     )
+    features = OnlineFeatures(store, cache, views=views)
+    changes = ItemChanges.from_url(url, keys=keys)
     executor = ThreadPoolExecutor(settings.models.scorer_threads, thread_name_prefix="scorer")
     repository = ModelRepository(settings.models.repository)
     load = partial(load_model, settings=_load_settings(settings.models), executor=executor, observer=telemetry)
@@ -98,18 +118,63 @@ def _build(settings: Settings) -> Parts:
         observer=telemetry,
         on_swap=partial(_forget_other_encoders, cache),
     )
-    return Parts(settings, telemetry, store, cache, OnlineFeatures(store, cache), executor, models, activation)
+    return Parts(
+        settings=settings,
+        telemetry=telemetry,
+        store=store,
+        cache=cache,
+        features=features,
+        changes=changes,
+        refresher=ItemRefresher(changes, features.store, cache),
+        views=views,
+        live=_live_events(settings, views, url, keys, telemetry),
+        executor=executor,
+        models=models,
+        activation=activation,
+    )
 
 
-def _store(settings: StoreSettings) -> RedisStore:
+def _store_url(settings: StoreSettings) -> str:
     if settings.url is None:
         raise StartupError("no store: set RANKLINE_STORE__URL, or start with python -m service serve for an embedded one")
-    limits = ReadLimits(
+    return settings.url.get_secret_value()
+
+
+def _read_limits(settings: StoreSettings) -> ReadLimits:
+    return ReadLimits(
         connect_timeout_s=settings.connect_timeout_ms / 1e3,
         read_timeout_s=settings.read_timeout_ms / 1e3,
         connections=settings.max_connections,
     )
-    return RedisStore.from_url(settings.url.get_secret_value(), keys=KeySpace(settings.prefix), limits=limits)
+
+
+def _views(settings: Settings) -> FeatureViews | None:
+    if settings.views is None:
+        return None
+    try:
+        return load_views(settings.views)
+    except ViewsError as error:
+        raise StartupError(f"RANKLINE_VIEWS: {error}") from None
+
+
+def _live_events(
+    settings: Settings, views: FeatureViews | None, url: str, keys: KeySpace, telemetry: Telemetry
+) -> LiveEvents | None:
+    """None where the views declare no events: then nothing is spooled and nothing applied."""
+    if views is None or views.events is None:
+        return None
+    rule = SpoolRule(capacity_bytes=settings.events.spool_capacity_bytes, retain_s=settings.events.retain_s)
+    store = RedisEvents(open_scripts(url, _APPLY_TIMEOUT_S), keys, views)
+    return LiveEvents(settings.events.spool_directory, rule, store, telemetry)
+
+
+def _intake(settings: Settings, parts: Parts) -> EventIntake | None:
+    if parts.views is None or parts.live is None:
+        return None
+    rule = settings.events
+    limits = IntakeLimits(rule.max_requests, rule.apply_timeout_ms / 1e3, rule.max_backlog)
+    rules = EventRules(parts.views, TimeRule(rule.future_tolerance_s, rule.max_age_s))
+    return EventIntake(rules, parts.live, parts.telemetry, limits)
 
 
 def _store_timeout_s(settings: StoreSettings) -> float:
@@ -136,6 +201,7 @@ def _add_routes(app: FastAPI, parts: Parts) -> None:
         store_timeout_s=_store_timeout_s(settings.store),
     )
     app.include_router(rank_routes(ranker, settings.limits, admin, parts.telemetry))
+    app.include_router(event_routes(_intake(settings, parts), settings.limits, settings.events.max_events))
     app.include_router(health_routes(ReadinessReport(parts.activation, parts.models, parts.store.ping)))
     app.include_router(metrics_routes(parts.telemetry))
     if admin is not None:
@@ -150,13 +216,17 @@ async def lifespan(parts: Parts) -> AsyncIterator[None]:
     except StartupError as error:
         _log.error("cannot start", extra={"reason": str(error)})
         raise
+    if parts.live is not None:
+        await parts.live.start()
+    await parts.refresher.start()
     await _preload_items(parts)
     loop = asyncio.get_running_loop()
     tasks = {
         loop.create_task(parts.activation.watch(parts.settings.plan.poll_s)),
-        loop.create_task(_count_lookups(parts)),
+        loop.create_task(parts.refresher.run()),
+        loop.create_task(count_items(parts.cache, parts.refresher, parts.telemetry)),
     }
-    with _reload_on_hangup(parts.activation, tasks):
+    with reload_on_hangup(parts.activation, tasks):
         # What start-up made lives as long as the process: the collector need not look at it at every full collection.
         gc.collect()
         gc.freeze()
@@ -164,7 +234,10 @@ async def lifespan(parts: Parts) -> AsyncIterator[None]:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    if parts.live is not None:
+        await parts.live.close()
     await parts.models.drain()
+    await parts.changes.close()
     await parts.store.close()
     parts.executor.shutdown()
 
@@ -177,39 +250,3 @@ async def _preload_items(parts: Parts) -> None:
             known = ids.terms[: parts.settings.store.item_cache_capacity]
             held = await parts.features.preload(known, model.encoder, _store_timeout_s(parts.settings.store))
             _log.info("items preloaded", extra={"model": model.name, "held": held})
-
-
-@contextlib.contextmanager
-def _reload_on_hangup(activation: Activation, tasks: set[asyncio.Task[None]]) -> Iterator[None]:
-    """SIGHUP reloads the plan; only a main thread can listen to signals, and a test's server may not run in it."""
-    loop = asyncio.get_running_loop()
-
-    async def reload() -> None:
-        await activation.reload()
-
-    def start_reload() -> None:
-        task = loop.create_task(reload())
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    try:
-        loop.add_signal_handler(signal.SIGHUP, start_reload)
-    except (RuntimeError, ValueError):
-        yield
-        return
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(signal.SIGHUP)
-
-
-async def _count_lookups(parts: Parts, every_s: float = 1.0) -> None:
-    """Carry the cache's counts into the metrics; the hot path only adds integers."""
-    hits = misses = evictions = 0
-    while True:
-        counts = parts.cache.counts
-        parts.telemetry.looked_up("hit", counts.hits - hits)
-        parts.telemetry.looked_up("miss", counts.misses - misses)
-        parts.telemetry.looked_up("evicted", counts.evictions - evictions)
-        hits, misses, evictions = counts.hits, counts.misses, counts.evictions
-        await asyncio.sleep(every_s)

@@ -7,8 +7,11 @@ ServiceError
 ├── BodyTooSlowError        the body did not come whole in time
 ├── BodyUnreadableError     the bytes are not JSON of the expected media type
 ├── RequestInvalidError     well-formed, but a field is wrong; lists every problem
+│   └── EventsInvalidError      no event of the request could be taken
 ├── NotAuthenticatedError   an admin route or override without a valid token
 ├── ReloadRefusedError      a plan or model change was refused; the running one stays
+├── EventsNotDeclaredError  live events came to a service whose feature views declare none
+├── EventsUnavailableError  live events cannot be kept now; ``reason`` says why, from a closed set
 └── StartupError            the process cannot become useful with these settings
 """
 
@@ -16,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 
 class ServiceError(Exception):
@@ -58,6 +62,10 @@ class RequestInvalidError(ServiceError):
         super().__init__("; ".join(f"{problem.field}: {problem.reason}" for problem in self.problems))
 
 
+class EventsInvalidError(RequestInvalidError):
+    """A request of live events of which none could be taken."""
+
+
 class NotAuthenticatedError(ServiceError):
     """The caller did not show a valid admin token."""
 
@@ -68,6 +76,19 @@ class ReloadRefusedError(ServiceError):
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
         super().__init__("; ".join(self.problems))
+
+
+class EventsNotDeclaredError(ServiceError):
+    """The service takes no live events: there are no feature views, or they declare none."""
+
+
+class EventsUnavailableError(ServiceError):
+    """No event of the request was acknowledged; sending all again after ``retry_after_s`` is safe."""
+
+    def __init__(self, reason: Literal["spool_full", "spool_failed", "too_many_requests"], retry_after_s: float) -> None:
+        super().__init__(f"live events cannot be taken now: {reason}")
+        self.reason: Literal["spool_full", "spool_failed", "too_many_requests"] = reason
+        self.retry_after_s = retry_after_s
 
 
 class StartupError(ServiceError):

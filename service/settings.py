@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -57,6 +57,29 @@ class PlanSettings(_Group):
     poll_s: float = Field(default=1.0, gt=0, le=3_600)
 
 
+class EventSettings(_Group):
+    """Live events: where they are kept safe, which times are taken, and how much at once.
+
+    Each worker process has its own spool in a folder below ``spool_directory``. A request waits ``apply_timeout_ms`` for the
+    store to apply its events, and not at all while more than ``max_backlog`` events wait already.
+    """
+
+    spool_directory: Path = Path("var/spool")
+    spool_capacity_bytes: int = Field(default=256 * 1_048_576, ge=1_048_576)
+    retain_s: float = Field(default=3_600.0, ge=0, description="Applied events are kept so long, for a store that lost them")
+    apply_timeout_ms: int = Field(default=250, ge=0, le=60_000)
+    future_tolerance_s: float = Field(default=60.0, ge=0, le=86_400)
+    max_age_s: float | None = Field(default=30 * 86_400.0, ge=0, description="none: as old as 1970")
+    max_events: int = Field(default=1_000, ge=1, le=10_000, description="In one request")
+    max_backlog: int = Field(default=1_000, ge=0)
+    max_requests: int = Field(default=256, ge=1, le=10_000, description="Of events, at work at once; more get 503")
+
+    @field_validator("max_age_s", mode="before")
+    @classmethod
+    def _none_is_no_limit(cls, value: Any) -> Any:
+        return None if value == "none" else value
+
+
 class Settings(BaseSettings):
     """All settings of the service."""
 
@@ -68,6 +91,8 @@ class Settings(BaseSettings):
     store: StoreSettings = StoreSettings()
     models: ModelSettings = ModelSettings()
     plan: PlanSettings = PlanSettings()
+    events: EventSettings = EventSettings()
+    views: Path | None = Field(default=None, description="The feature views; without them no live events are taken")
     admin_token: SecretStr | None = Field(default=None, min_length=16)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     drain_timeout_s: int = Field(default=15, ge=1, le=600)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from feature_store.encoding.categories import CategoryColumn, Ids
 from feature_store.encoding.numbers import NumberColumn
-from feature_store.encoding.values import RawValue, category_text
+from feature_store.encoding.values import RawValue, ValueRefusedError, category_text
 
 VIEWS = ("user", "context", "item", "candidate")
 USERS_AXIS_VIEWS = ("user", "context")
@@ -73,6 +73,11 @@ class ViewEncoder:
         names = self.names
         return self.encode({name: [record.get(name) for record in records] for name in names}, len(records))
 
+    def refused(self, record: Mapping[str, RawValue]) -> tuple[str, ...]:
+        """The fields, sorted, whose values in the record ``encode_records`` does not accept."""
+        columns: tuple[CategoryColumn | NumberColumn, ...] = (*self.categories, *self.numbers)
+        return tuple(sorted(column.name for column in columns if _refuses(column, record.get(column.name))))
+
     def replace(self, block: Block, columns: Mapping[str, Sequence[RawValue]]) -> Block:
         """A copy of ``block`` in which the fields named in ``columns`` are encoded anew; other names are ignored.
 
@@ -104,6 +109,14 @@ class ViewEncoder:
             tuple(CategoryColumn.from_json(each) for each in state["categories"]),
             tuple(NumberColumn.from_json(each) for each in state["numbers"]),
         )
+
+
+def _refuses(column: CategoryColumn | NumberColumn, value: RawValue) -> bool:
+    try:
+        column.encode([value])
+    except ValueRefusedError:
+        return True
+    return False
 
 
 @dataclass(frozen=True)

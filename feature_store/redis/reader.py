@@ -7,39 +7,28 @@ shorter than any second try.
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
-
-from redis.asyncio import BlockingConnectionPool
-from redis.asyncio.connection import AbstractConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from feature_store.breaker import BreakerRule, CircuitBreaker
 from feature_store.detached import DetachedCalls
 from feature_store.errors import StoreUnavailableError
 from feature_store.keys import KeySpace
-from feature_store.redis.connections import ask, driver_errors, open_pool
+from feature_store.redis.topology import Servers, open_servers
 from feature_store.store_settings import ReadLimits
 from feature_store.stored import StoredRecords, read_reply
 
 ResultT = TypeVar("ResultT")
 
-_TEARDOWN_PAUSE_S = 1.0
-
 
 class RedisStore:
     """Reads one user and some items in one round trip."""
 
-    def __init__(self, pool: BlockingConnectionPool, keys: KeySpace, limits: ReadLimits, breaker: CircuitBreaker) -> None:
-        self._pool = pool
+    def __init__(self, servers: Servers, keys: KeySpace, limits: ReadLimits, breaker: CircuitBreaker) -> None:
+        self._servers = servers
         self._keys = keys
         self._calls = DetachedCalls(limits.outstanding)
         self._breaker = breaker
-        self._torn_down_at = -math.inf
 
     @classmethod
     def from_url(
@@ -50,24 +39,18 @@ class RedisStore:
         limits: ReadLimits | None = None,
         breaker: CircuitBreaker | None = None,
     ) -> RedisStore:
-        """A store at ``redis://``, ``rediss://`` or ``unix://``; nothing is connected before the first read.
+        """A store at any URL that ``store_address`` knows; nothing is connected before the first read.
 
         Raises:
             StoreSettingError: the URL cannot be used.
         """
         limits = limits or ReadLimits()
-        pool = open_pool(
-            url,
-            retry=Retry(NoBackoff(), 0),
-            socket_connect_timeout=limits.connect_timeout_s,
-            socket_timeout=limits.read_timeout_s,
-            timeout=limits.pool_timeout_s,
-            max_connections=limits.connections,
-        )
-        return cls(pool, keys or KeySpace(), limits, breaker or CircuitBreaker(BreakerRule()))
+        return cls(open_servers(url, limits), keys or KeySpace(), limits, breaker or CircuitBreaker(BreakerRule()))
 
     async def read(self, user_id: str, item_ids: Sequence[str]) -> StoredRecords:
-        """The user's features and history, and the items' features, by a single MGET.
+        """The user's features and history, and the items' features, in one round trip.
+
+        That is a single MGET; in a cluster, one exchange with every node that holds some of the keys, all at the same time.
 
         Cancelling the caller leaves the exchange running to its own timeout.
 
@@ -90,12 +73,12 @@ class RedisStore:
         Raises:
             StoreUnavailableError: it does not.
         """
-        await self._calls.run(lambda: self._reported(self._ping))
+        await self._calls.run(lambda: self._reported(self._servers.ping))
 
     async def close(self) -> None:
         """Let the exchanges under way end (their timeouts bound the wait) and close every connection."""
         await self._calls.close()
-        await self._pool.aclose()
+        await self._servers.close()
 
     async def _reported(self, exchange: Callable[[], Awaitable[ResultT]]) -> ResultT:
         """Await an exchange and tell the circuit breaker how it went."""
@@ -114,53 +97,9 @@ class RedisStore:
         return result
 
     async def _read(self, user_id: str, item_ids: list[str]) -> StoredRecords:
-        """One MGET: the seam where a Redis Cluster would need one command per slot, in one pipeline."""
         keys = [self._keys.user(user_id), self._keys.history(user_id), *map(self._keys.item, item_ids)]
-        async with self._borrowed() as connection:
-            values = await _ask_values(connection, keys)
-            stored = read_reply(user_id, item_ids, values)
+        async with self._servers.held_values(keys) as held:
+            stored = read_reply(user_id, item_ids, held.values)
             if stored.owner_mismatch:
-                await self._distrust(connection)
+                await held.distrust()
             return stored
-
-    async def _ping(self) -> None:
-        async with self._borrowed() as connection:
-            if await ask(connection, b"PING") != b"PONG":
-                await connection.disconnect(nowait=True)
-                raise StoreUnavailableError("protocol", "PING was not answered by PONG")
-
-    @asynccontextmanager
-    async def _borrowed(self) -> AsyncIterator[AbstractConnection]:
-        with driver_errors(connecting=True):
-            connection: AbstractConnection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
-        try:
-            yield connection
-        finally:
-            with driver_errors():
-                await self._pool.release(connection)
-
-    async def _distrust(self, connection: AbstractConnection) -> None:
-        """Drop the connection that delivered another owner's record, and with it every other one.
-
-        The others are spared within a second of the last such teardown: a record that was *written* under a wrong key comes
-        with every request, and must not turn each into a reconnect storm. The delivering connection is dropped always.
-        """
-        with driver_errors():
-            await connection.disconnect(nowait=True)
-            if time.monotonic() - self._torn_down_at >= _TEARDOWN_PAUSE_S:
-                self._torn_down_at = time.monotonic()
-                await self._pool.update_active_connections_for_reconnect()  # type: ignore[no-untyped-call]
-                await self._pool.disconnect(inuse_connections=False)
-
-
-async def _ask_values(connection: AbstractConnection, keys: list[bytes]) -> list[bytes | None]:
-    """MGET; a reply of another shape or length costs the connection.
-
-    Raises:
-        StoreUnavailableError: no reply, an error reply, or ``protocol``.
-    """
-    reply = await ask(connection, b"MGET", *keys)
-    if isinstance(reply, list) and len(reply) == len(keys) and all(isinstance(value, bytes | None) for value in reply):
-        return reply
-    await connection.disconnect(nowait=True)
-    raise StoreUnavailableError("protocol", f"MGET of {len(keys)} keys was not answered by as many values")

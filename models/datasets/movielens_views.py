@@ -16,6 +16,13 @@ history:
   where: {column: rating, at_least: 4}
 """
 
+_EVENTS = """\
+# What arrives live, as what it would have written into the interactions: every rating is a row to learn from.
+events:
+  types:
+    - {name: rating, value: rating, example: true}
+"""
+
 _ITEM = """\
 item:
   key: movie_id
@@ -42,7 +49,7 @@ name: movielens-1m
 interactions:
   time: seq_pos
 {_USER_1M}{_ITEM}{_LABEL_AND_HISTORY}split: {{by: position, valid: 0.1, test: 0.1}}
-"""
+{_EVENTS}"""
 
 ML_1M_TIMESTAMPS = f"""\
 # MovieLens-1M as GroupLens publishes it. Most users rate in one sitting, so rows are split at each user's own last shares.
@@ -51,7 +58,7 @@ name: movielens-1m
 interactions:
   time: timestamp
 {_USER_1M}{_ITEM}{_LABEL_AND_HISTORY}split: {{by: position, valid: 0.1, test: 0.1}}
-"""
+{_EVENTS}"""
 
 ML_100K = f"""\
 # MovieLens-100k in RecBole's atomic files, with real timestamps: rows are split at two moments of the whole table.
@@ -67,4 +74,4 @@ user:
     - {{name: occupation, kind: category}}
     - {{name: zip_area, kind: category, encode: {{by: vocabulary, min_count: 200}}}}
 {_ITEM}{_LABEL_AND_HISTORY}split: {{by: time, valid: 0.1, test: 0.1}}
-"""
+{_EVENTS}"""

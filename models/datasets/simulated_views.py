@@ -36,4 +36,11 @@ labels:
   - {name: ctr, column: click}
   - {name: conversion, column: conversion}      # a click that converts, over all impressions
 split: {by: time, valid: 0.1, test: 0.1}
+# What arrives live, as what it would have written into the interactions: a view is a row to learn from, a click and a purchase
+# complete the row of the same user, item and request; a click enters the history.
+events:
+  types:
+    - {name: view, sets: {click: 0, conversion: 0}, example: true}
+    - {name: click, sets: {click: 1}}
+    - {name: purchase, sets: {conversion: 1}}
 """

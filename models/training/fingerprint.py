@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
@@ -13,7 +13,7 @@ from feature_store.tables import EntityTables
 from feature_store.views import FeatureViews
 
 _NO_TTL = {"ttl_s": True, "fields": {"__all__": {"ttl_s"}}}
-_ONLINE_ONLY = {"tables": True, "events": True, "user": _NO_TTL, "item": _NO_TTL, "context": {"__all__": {"ttl_s"}}}
+_ONLINE_ONLY: Any = {"tables": True, "events": True, "user": _NO_TTL, "item": _NO_TTL, "context": {"__all__": {"ttl_s"}}}
 """What changes nothing that is learned: where files lie, which events come live, how long a stored value is good."""
 
 

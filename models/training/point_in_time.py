@@ -15,7 +15,7 @@ class HistoryWindows:
     """Row r's history is ``events[start[r]:end[r]]``: numbers of interaction rows, oldest first.
 
     ``events`` holds every history event, by user, then time, then place in the table; int64 [events].
-    ``start`` and ``end`` are int64 [rows], at most ``length`` apart.
+    ``start`` and ``end`` are int64 [rows], at most ``length`` apart; a history that was told (``with_told``) lies beyond them.
     """
 
     events: Codes
@@ -48,3 +48,14 @@ def history_windows(users: Codes, ranks: Codes, is_event: npt.NDArray[np.bool_],
     end = np.searchsorted(event_moments, moments, side="left").astype(np.int64, copy=False)
     first_of_user = np.searchsorted(event_moments, users * span, side="left")
     return HistoryWindows(events, np.maximum(first_of_user, end - length), end)
+
+
+def with_told(windows: HistoryWindows, rows: Codes, lengths: Codes) -> HistoryWindows:
+    """The same windows, but for ``rows``, whose histories were told instead of found among the events.
+
+    The told ones stand behind the events, one after another in the order of ``rows``, ``lengths`` long; both int64 [told].
+    """
+    start, end = windows.start.copy(), windows.end.copy()
+    end[rows] = len(windows.events) + np.cumsum(lengths)
+    start[rows] = end[rows] - lengths
+    return HistoryWindows(windows.events, start, end)

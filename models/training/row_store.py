@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from feature_store.encoding.categories import MISSING_ID
-from feature_store.encoding.encoder import HISTORY_INPUT, ROW_USER_INPUT, Block, FeatureEncoder
+from feature_store.encoding.encoder import HISTORY_INPUT, ROW_USER_INPUT, Block, FeatureEncoder, ViewEncoder
 from feature_store.encoding.values import RawValue
-from feature_store.tables import HISTORY_EVENT, REQUEST, TIME, EntityTables, label_column
+from feature_store.tables import HISTORY_EVENT, REQUEST, SERVED, TIME, EntityTables, label_column
 from feature_store.views import FeatureViews
 from models.training.encoder_fit import encode_frame
 from models.training.entities import Codes, EntityRows
-from models.training.point_in_time import HistoryWindows, history_windows
+from models.training.point_in_time import HistoryWindows, history_windows, with_told
 
 Places = npt.NDArray[np.integer]
 
@@ -28,6 +28,7 @@ class RawRow:
     """One row as the online service would meet it: ids and raw values as of the row's own time.
 
     ``history_items`` and ``history_times`` are the newest ``history_length`` events strictly before ``time``, oldest first.
+    Where the table tells the history that was served, it is that one; its times are not known, and ``time`` stands for each.
     An entity that its table lacks has None for every field, but an item its own key.
     """
 
@@ -46,7 +47,8 @@ class RawRow:
 class RowStore:
     """Row r is interaction r of the table. Blocks are [users], [items] or [rows] long; ``windows`` cuts ``history_ids``.
 
-    ``history_ids`` is int32 [events + 1]: the encoded item of each history event, and at its end the padding id.
+    ``history_ids`` is int32 [events + told + 1]: the encoded item of each history event, those of the histories that the table
+    tells as served, and at its end the padding id. ``interactions`` has time, context, and the served histories, if declared.
     """
 
     views: FeatureViews
@@ -76,7 +78,7 @@ class RowStore:
     def raw(self, row: int) -> RawRow:
         """The raw values behind one row."""
         user, item = int(self.users.codes[row]), int(self.items.codes[row])
-        events = self.windows.events[self.windows.start[row] : self.windows.end[row]]
+        history_items, history_times = self._raw_history(row)
         return RawRow(
             user_id=self.users.frame[self.users.key][user],
             item_id=self.items.frame[self.items.key][item],
@@ -85,9 +87,18 @@ class RowStore:
             item=_values(self.items.frame, [field.name for field in self.views.item.fields], item),
             context=_values(self.interactions, [field.name for field in self.views.request_fields], row),
             candidate=_values(self.interactions, [field.name for field in self.views.candidate_fields], row),
-            history_items=self.items.frame[self.items.key].gather(self.items.codes[events]).to_list(),
-            history_times=self.interactions[TIME].gather(events).to_list(),
+            history_items=history_items,
+            history_times=history_times,
         )
+
+    def _raw_history(self, row: int) -> tuple[list[str], list[int | float]]:
+        served = self.interactions[SERVED][row] if SERVED in self.interactions.columns else None
+        if served is not None:
+            newest = served.tail(self.views.history.length).to_list()
+            return newest, [self.interactions[TIME][row]] * len(newest)
+        events = self.windows.events[self.windows.start[row] : self.windows.end[row]]
+        items = self.items.frame[self.items.key].gather(self.items.codes[events])
+        return items.to_list(), self.interactions[TIME].gather(events).to_list()
 
     def _histories(self, rows: Codes, length: int) -> npt.NDArray[np.int32]:
         """int32 [rows, length], oldest first, padded behind: what ``FeatureEncoder.encode_history`` makes of the raw lists."""
@@ -104,28 +115,42 @@ def build_row_store(
     interactions = tables.interactions
     is_event = interactions[HISTORY_EVENT].to_numpy()
     windows = history_windows(users.codes, ranks, is_event, encoder.history_length)
-    item_ids = _history_ids(encoder, items)
+    event_ids = _history_ids(encoder, items.frame[items.key])[items.codes[windows.events]]
+    served_rows, served = _served(interactions, encoder.history_length)
+    served_ids = _history_ids(encoder, served.filter(served.list.len() > 0).explode())
+    told = served.list.len().cast(pl.Int64).to_numpy()
+    kept = [TIME, *(field.name for field in views.context), *({SERVED} & set(interactions.columns))]
     return RowStore(
         views=views,
         users=users,
         items=items,
-        interactions=interactions.select(TIME, *(field.name for field in views.context)),
+        interactions=interactions.select(kept),
         blocks={
             "user": encode_frame(encoder.views["user"], users.frame),
             "context": encode_frame(encoder.views["context"], interactions),
             "item": encode_frame(encoder.views["item"], items.frame),
             "candidate": encode_frame(encoder.views["candidate"], interactions),
         },
-        windows=windows,
-        history_ids=np.append(item_ids[items.codes[windows.events]], np.int32(MISSING_ID)),
+        windows=with_told(windows, served_rows, told),
+        history_ids=np.concatenate([event_ids, served_ids, np.array([MISSING_ID], dtype=np.int32)]),
         labels={label.name: _labels(interactions, label.name) for label in views.labels},
         groups=_groups(interactions, users),
     )
 
 
-def _history_ids(encoder: FeatureEncoder, items: EntityRows) -> npt.NDArray[np.int32]:
+def _history_ids(encoder: FeatureEncoder, keys: pl.Series) -> npt.NDArray[np.int32]:
     """The id of each item as a history event, int32 [items]: by its key, whether or not the items table has it."""
-    return encoder.item_key_column.encode(items.frame[items.key].to_list())[:, 0]
+    column = encoder.item_key_column
+    return encode_frame(ViewEncoder((column,), ()), pl.DataFrame({column.name: keys})).categories[:, 0]
+
+
+def _served(interactions: pl.DataFrame, length: int) -> tuple[Codes, pl.Series]:
+    """The rows whose served history is known, int64 [told], and its newest ``length`` items, lists [told]."""
+    if SERVED not in interactions.columns:
+        return np.zeros(0, dtype=np.int64), pl.Series(SERVED, [], dtype=pl.List(pl.String))
+    served = interactions[SERVED]
+    rows = served.is_not_null().arg_true().to_numpy().astype(np.int64)
+    return rows, served.drop_nulls().list.tail(length)
 
 
 def _labels(interactions: pl.DataFrame, name: str) -> npt.NDArray[np.float32]:

@@ -13,7 +13,7 @@ from feature_store.encoding.encoder import FeatureEncoder
 from feature_store.tables import ITEM_KEY, TIME, USER_KEY, EntityTables
 from feature_store.views import FeatureViews
 from models.training.encoder_fit import fit_encoder
-from models.training.entities import Codes, number_entities
+from models.training.entities import Codes, EntityRows, number_entities
 from models.training.fingerprint import data_fingerprint
 from models.training.network_inputs import network_inputs
 from models.training.point_in_time import time_ranks
@@ -85,11 +85,7 @@ def build_training_data(views: FeatureViews, tables: EntityTables) -> TrainingDa
         SplitEmptyError: a part of the split has no rows.
     """
     interactions = tables.interactions
-    users = number_entities(tables.users, USER_KEY, interactions[USER_KEY])
-    key_field = views.item_key_field
-    items = number_entities(
-        tables.items, ITEM_KEY, interactions[ITEM_KEY], key_field=None if key_field is None else key_field.name
-    )
+    users, items = _entities(views, tables)
     ranks = time_ranks(interactions[TIME].to_numpy())
     parts = split_rows(views.split, users.codes, ranks)
     check_parts(views.split, parts)
@@ -97,3 +93,19 @@ def build_training_data(views: FeatureViews, tables: EntityTables) -> TrainingDa
     store = build_row_store(views, tables, encoder=encoder, users=users, items=items, ranks=ranks)
     sets = [RowSet(store, np.flatnonzero(parts == part), encoder.history_length) for part in (TRAIN, VALID, TEST)]
     return TrainingData(encoder, network_inputs(encoder), data_fingerprint(views, tables), *sets)
+
+
+def encode_rows(views: FeatureViews, tables: EntityTables, encoder: FeatureEncoder) -> RowSet:
+    """All rows of the tables by an encoder that was fitted before, on whatever data: as the model behind it would be asked."""
+    users, items = _entities(views, tables)
+    ranks = time_ranks(tables.interactions[TIME].to_numpy())
+    store = build_row_store(views, tables, encoder=encoder, users=users, items=items, ranks=ranks)
+    return RowSet(store, np.arange(tables.interactions.height), encoder.history_length)
+
+
+def _entities(views: FeatureViews, tables: EntityTables) -> tuple[EntityRows, EntityRows]:
+    """Users and items, numbered."""
+    interactions, key_field = tables.interactions, views.item_key_field
+    return number_entities(tables.users, USER_KEY, interactions[USER_KEY]), number_entities(
+        tables.items, ITEM_KEY, interactions[ITEM_KEY], key_field=None if key_field is None else key_field.name
+    )

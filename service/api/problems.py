@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http
 import logging
+import math
 import re
 import uuid
 from collections.abc import Sequence
@@ -21,6 +22,9 @@ from service.errors import (
     BodyTooLargeError,
     BodyTooSlowError,
     BodyUnreadableError,
+    EventsInvalidError,
+    EventsNotDeclaredError,
+    EventsUnavailableError,
     FieldProblem,
     NotAuthenticatedError,
     ReloadRefusedError,
@@ -30,7 +34,7 @@ from service.scoring.errors import OverloadedError
 
 MEDIA_TYPE = "application/problem+json"
 MAX_LISTED = 8
-_SAFE_PATH = re.compile(r"^([A-Za-z0-9_.\[\]-]{1,80}|\(body\))$")
+_SAFE_PATH = re.compile(r"^([A-Za-z0-9_.\[\]-]{1,80}|\((body|event)\))$")
 _log = logging.getLogger("rankline.api")
 
 
@@ -82,6 +86,20 @@ def _invalid(_: Request, error: RequestInvalidError) -> Response:
     return problem(422, "request-invalid", "the request cannot be ranked as it is", errors=error.problems)
 
 
+def _events_invalid(_: Request, error: EventsInvalidError) -> Response:
+    return problem(422, "request-invalid", "no event was taken", errors=error.problems)
+
+
+def _events_not_declared(_: Request, error: EventsNotDeclaredError) -> Response:
+    return problem(404, "events-not-declared", str(error))
+
+
+def _events_unavailable(_: Request, error: EventsUnavailableError) -> Response:
+    kind = f"events-{error.reason.replace('_', '-')}"
+    detail = f"{error}; nothing was acknowledged, send the same events again"
+    return problem(503, kind, detail, headers={"Retry-After": str(max(1, math.ceil(error.retry_after_s)))})
+
+
 def _unauthenticated(_: Request, error: NotAuthenticatedError) -> Response:
     return problem(401, "not-authenticated", str(error), headers={"WWW-Authenticate": "Bearer"})
 
@@ -119,6 +137,9 @@ def install_problem_answers(app: FastAPI) -> None:
         BodyTooSlowError: _too_slow,
         BodyUnreadableError: _unreadable,
         RequestInvalidError: _invalid,
+        EventsInvalidError: _events_invalid,
+        EventsNotDeclaredError: _events_not_declared,
+        EventsUnavailableError: _events_unavailable,
         NotAuthenticatedError: _unauthenticated,
         OverloadedError: _overloaded,
         ReloadRefusedError: _refused,

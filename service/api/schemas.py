@@ -97,7 +97,7 @@ class AssignmentInfo(_Wire):
 
 
 class FreshnessInfo(_Wire):
-    """What was known, how old it was, what was defaulted."""
+    """What was known, how old it was, what was defaulted. Ages are of the stored records, in milliseconds."""
 
     user_known: bool | None
     user_age_ms: int | None
@@ -106,7 +106,9 @@ class FreshnessInfo(_Wire):
     history_version: int | None
     unknown_candidates: int
     stale_candidates: int
-    missing: list[str]
+    missing: list[str] = Field(description="User, context and candidate fields without a value.")
+    stale: list[str] = Field(description="User fields whose stored value is beyond its TTL.")
+    refused: list[str] = Field(description="User fields whose stored value is not of the field's kind any more.")
 
 
 class DegradedInfo(_Wire):

@@ -14,14 +14,18 @@ from service.ranking.ports import FetchedFeatures
 from service.ranking.query import RankQuery
 from service.scoring.batch import ScoringRequest
 
+USER_VALUE_REFUSED = "user_value_refused"
+
 
 @dataclass(frozen=True, slots=True)
 class EncodedQuery:
-    """Model inputs, and what was missing when they were made."""
+    """Model inputs, and the fields that were defaulted: each is named by one of ``missing``, ``stale``, ``refused``."""
 
     request: ScoringRequest
     history: Sequence[str]
     missing: tuple[str, ...]
+    stale: tuple[str, ...]
+    refused: tuple[str, ...]
     faults: tuple[str, ...]
 
 
@@ -33,7 +37,7 @@ def encode_query(
     Raises:
         RequestInvalidError: a value in ``context`` or ``candidate_features`` is not of its field's kind.
     """
-    user, faults = _encode_user(encoder, fetched.user or {})
+    user, refused = _encode_user(encoder, fetched.user or {})
     history = query.history if query.history is not None else fetched.history_items
     blocks = {"user": user, **_encode_sent(encoder, query, fetched.items)}
     inputs: dict[str, np.ndarray] = {}
@@ -45,16 +49,29 @@ def encode_query(
     if uses_history:
         inputs[HISTORY_INPUT] = encoder.encode_history([history])
     request = ScoringRequest(inputs=inputs, rows=len(query.candidates), want_attention=attention)
-    return EncodedQuery(request, history[-encoder.history_length :], _missing(encoder, query, fetched), faults)
+    stale = tuple(sorted(encoder.views["user"].names & set(fetched.user_stale)))
+    return EncodedQuery(
+        request,
+        history[-encoder.history_length :],
+        missing=_missing(encoder, query, fetched),
+        stale=stale,
+        refused=refused,
+        faults=(USER_VALUE_REFUSED,) if refused else (),
+    )
 
 
 def _encode_user(encoder: FeatureEncoder, values: Mapping[str, RawValue]) -> tuple[Block, tuple[str, ...]]:
-    """Stored values that no longer fit their fields are the store's fault, not the caller's: defaults instead."""
+    """The user's row and the fields that do not take their stored values any more.
+
+    Those are the store's fault, not the caller's: each alone is defaulted.
+    """
     view = encoder.views["user"]
     try:
         return view.encode_records([values]), ()
     except ValueRefusedError:
-        return view.encode_records([{}]), ("user_value_refused",)
+        refused = view.refused(values)
+    sound = {name: value for name, value in values.items() if name not in refused}
+    return view.encode_records([sound]), refused
 
 
 def _encode_sent(encoder: FeatureEncoder, query: RankQuery, items: Block) -> dict[str, Block]:
@@ -73,9 +90,9 @@ def _encode_sent(encoder: FeatureEncoder, query: RankQuery, items: Block) -> dic
 
 
 def _missing(encoder: FeatureEncoder, query: RankQuery, fetched: FetchedFeatures) -> tuple[str, ...]:
-    """Names of the model's user, context and candidate fields that had no value and were defaulted."""
+    """Names of the model's user, context and candidate fields that nobody gave a value for."""
     user = fetched.user or {}
-    absent = [name for name in encoder.views["user"].names if user.get(name) is None]
+    absent = [name for name in encoder.views["user"].names if user.get(name) is None and name not in fetched.user_stale]
     absent += [name for name in encoder.views["context"].names if query.context.get(name) is None]
     absent += [name for name in encoder.views["candidate"].names if name not in query.candidate_features]
     return tuple(sorted(absent))

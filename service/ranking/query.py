@@ -44,7 +44,8 @@ class Freshness:
     """How fresh the features behind an answer were: ages of the stored records in milliseconds, None where there is none.
 
     ``user_known`` is None when the store could not be asked. ``unknown_candidates`` were scored without features of their own,
-    ``stale_candidates`` from expired ones.
+    or without some that no longer fit; ``stale_candidates`` from expired ones. Fields of the user and of the request that were
+    defaulted are named once: ``missing`` (no value), ``stale`` (beyond the TTL) or ``refused`` (not of the field's kind).
     """
 
     user_known: bool | None
@@ -55,6 +56,8 @@ class Freshness:
     unknown_candidates: int
     stale_candidates: int
     missing: tuple[str, ...]
+    stale: tuple[str, ...]
+    refused: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,8 @@ class Ranker:
             unknown_candidates=fetched.unknown_items,
             stale_candidates=fetched.stale_items,
             missing=encoded.missing,
+            stale=encoded.stale,
+            refused=encoded.refused,
         )
 
 

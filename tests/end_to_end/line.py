@@ -89,6 +89,7 @@ def serving(
         "RANKLINE_PLAN__PATH": str(plan),
         "RANKLINE_PLAN__STATE_DIRECTORY": str(directory / "state"),
         "RANKLINE_PLAN__POLL_S": "0.1",
+        "RANKLINE_EVENTS__SPOOL_DIRECTORY": str(directory / "spool"),
         "RANKLINE_ADMIN_TOKEN": ADMIN_TOKEN,
         # Two cores and a whole test suite: what is tested is not how fast a busy machine is.
         "RANKLINE_LIMITS__DEFAULT_TIMEOUT_MS": "10000",
@@ -96,7 +97,7 @@ def serving(
         "RANKLINE_STORE__CONNECT_TIMEOUT_MS": "1000",
     }
     given = {name: value for name, value in {**own, **(settings or {})}.items() if value is not None}
-    with running_server(line.workspace.environment(given), free_port(), workers) as server:
+    with running_server(line.workspace.environment(line.views, given), free_port(), workers) as server:
         yield server
 
 

@@ -220,12 +220,97 @@ def test_hits_misses_and_evictions_are_counted_in_rows():
     cache, _ = cache_of(capacity=2)
     fetch(cache, ["a", "b", "a"], {"a": price(1), "b": price(2)})
     fetch(cache, ["a", "a", "c"], {"c": price(3)})
-    assert cache.counts == CacheCounts(hits=2, misses=4, evictions=1, held=2)
+    fetch(cache, ["x"], {"x": None})
+    assert cache.counts == CacheCounts(hits=2, misses=5, evictions=1, held=2, unknown=1, refreshed=0)
 
 
 def test_a_cache_without_room_is_refused():
     with pytest.raises(ValueError, match="capacity"):
         cache_of(capacity=0)
+
+
+@pytest.mark.parametrize("share", [0.0, -0.1, 1.1])
+def test_a_share_for_unknown_items_that_is_none_is_refused(share):
+    with pytest.raises(ValueError, match="unknown_share"):
+        CacheRule(unknown_share=share)
+
+
+def test_invented_ids_push_no_real_item_out():
+    cache, _ = cache_of(capacity=100)
+    real = [f"r{number}" for number in range(100)]
+    fetch(cache, real, {item_id: price(1) for item_id in real})
+    for start in range(0, 1_000, 50):
+        invented = [f"x{number}" for number in range(start, start + 50)]
+        fetch(cache, invented, dict.fromkeys(invented))
+    assert cache.begin(real, ENCODER).missing == []
+
+
+def test_unknown_items_hold_a_tenth_of_the_room_and_the_oldest_leave_first():
+    cache, _ = cache_of(capacity=100)
+    ids = [f"x{number}" for number in range(25)]
+    fetch(cache, ids[:15], dict.fromkeys(ids))
+    cache.keep({"x5": None}, cache.moment())  # seen last, so it outlives those behind it
+    fetch(cache, ids[15:20], dict.fromkeys(ids))
+    assert cache.counts.unknown == 10
+    assert cache.begin(ids[:20], ENCODER).missing == [*ids[:5], *ids[6:11]]
+
+
+def test_an_item_that_appears_or_goes_moves_between_the_kinds():
+    cache, clock = cache_of(capacity=10)
+    for values in (None, price(1), None, price(2)):
+        lookup = fetch(cache, ["a"], {"a": values})
+        assert_rows(lookup, ENCODER, ["a"], [values])
+        assert (cache.counts.held, cache.counts.unknown) == ((0, 1) if values is None else (1, 0))
+        clock.now += TTL
+
+
+def test_a_read_that_began_earlier_never_undoes_one_that_began_later():
+    cache, _ = cache_of()
+    early, late = cache.begin(["a"], ENCODER), cache.begin(["a"], ENCODER)
+    cache.fill(late, {"a": price(2)})
+    cache.fill(early, {"a": price(1)})
+    assert_rows(cache.begin(["a"], ENCODER), ENCODER, ["a"], [price(2)])
+    assert_rows(early, ENCODER, ["a"], [price(1)])
+
+
+def test_of_changed_items_those_held_are_named_and_go_on_being_served_and_absent_ones_are_forgotten():
+    cache, _ = cache_of()
+    fetch(cache, ["a", "x"], {"a": price(1), "x": None})
+    assert cache.outdated(["a", "x", "never"]) == ["a"]
+    assert cache.begin(["a", "x"], ENCODER).missing == ["x"]
+
+
+def test_a_read_under_way_when_its_item_changes_is_answered_but_not_kept():
+    cache, _ = cache_of()
+    lookup = cache.begin(["a", "b"], ENCODER)
+    cache.outdated(["a"])
+    cache.fill(lookup, {"a": price(1), "b": None})
+    assert_rows(lookup, ENCODER, ["a", "b"], [price(1), None])
+    assert cache.begin(["a"], ENCODER).missing == ["a"]
+
+
+def test_replaced_items_serve_every_encoder_for_a_whole_time_to_live():
+    cache, clock = cache_of()
+    for encoder in (ENCODER, OTHER):
+        fetch(cache, ["a", "b"], {"a": price(1), "b": price(2)}, encoder)
+    clock.now = TTL - 1
+    cache.replace({"a": price(9), "b": None, "c": price(3)}, cache.moment())
+    assert cache.counts.refreshed == 2
+    clock.now = TTL + UNKNOWN_TTL / 2
+    for encoder in (ENCODER, OTHER):
+        lookup = cache.begin(["a", "b", "c"], encoder)
+        assert lookup.missing == ["c"]
+        cache.fill_defaults(lookup)
+        assert_rows(lookup, encoder, ["a", "b", "c"], [price(9), None, None])
+
+
+def test_every_slot_is_named_once_when_everything_is_outdated():
+    cache, _ = cache_of(capacity=40)
+    values = {f"i{number}": price(number) for number in range(30)} | {"x": None}
+    fetch(cache, list(values), values)
+    steps = [cache.outdated_between(start, start + 7) for start in range(0, cache.slot_count, 7)]
+    assert sorted(item_id for step in steps for item_id in step) == sorted(set(values) - {"x"})
+    assert cache.begin(["x"], ENCODER).missing == ["x"]
 
 
 class CacheMachine(RuleBasedStateMachine):
@@ -239,6 +324,8 @@ class CacheMachine(RuleBasedStateMachine):
         self.cache, self.clock = cache_of(capacity=4)
         self.store = {}
         self.filled = {}
+        self.read_at = {}
+        self.changed_at = 0
         self.open = []
 
     @rule(item_id=st.sampled_from("abcdef"), value=st.none() | st.integers(0, 99).map(price))
@@ -268,13 +355,37 @@ class CacheMachine(RuleBasedStateMachine):
             known = {item_id: values for item_id, values in known.items() if data.draw(st.booleans())}
         found = {} if answered == "none" else known
         stale = {item_id for item_id in lookup.missing if lookup.has_stale(item_id) and item_id not in found}
+        held = self.held()
         self.cache.fill(lookup, found)
-        for item_id, values in found.items():
-            self.filled[item_id] = (values, self.clock.now)
+        self.kept(found, lookup.moment, held)
         given = [self.value_given(item_id, found, lookup, stale, held_before) for item_id in ids]
         assert_rows(lookup, lookup.encoder, ids, given)
         assert lookup.unknown_count == sum(values is None for values in given)
         assert lookup.stale_count == sum(item_id in stale for item_id in ids)
+
+    def held(self):
+        """Which items have a slot, expired or not; looking changes nothing but the counts and the second chances."""
+        lookup = self.cache.begin(list("abcdef"), ENCODER)
+        return set("abcdef") - {item_id for item_id in lookup.missing if not lookup.has_stale(item_id)}
+
+    def kept(self, found, moment, held):
+        for item_id, values in found.items():
+            if moment >= (self.read_at[item_id] if item_id in held else self.changed_at):
+                self.filled[item_id] = (values, self.clock.now)
+                self.read_at[item_id] = moment
+
+    @rule(ids=ids, data=st.data())
+    def items_change(self, ids, data):
+        """As the refresher does it: told, read, and replaced."""
+        before = self.held()
+        outdated = self.cache.outdated(ids)
+        self.changed_at = self.cache.moment() - 1
+        assert outdated == [item_id for item_id in ids if item_id in before and self.filled[item_id][0] is not None]
+        assert self.held() == before - (set(ids) - set(outdated))
+        moment = self.cache.moment()
+        found = {item_id: self.store.get(item_id) for item_id in outdated if data.draw(st.booleans())}
+        self.cache.replace(found, moment)
+        self.kept(found, moment, before)
 
     def value_given(self, item_id, found, lookup, stale, held_before):
         if item_id in found:
@@ -290,6 +401,7 @@ class CacheMachine(RuleBasedStateMachine):
     @invariant()
     def it_never_holds_more_than_its_capacity(self):
         assert self.cache.counts.held <= 4
+        assert self.cache.counts.unknown <= 1
 
 
 CacheMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
@@ -303,4 +415,6 @@ def test_a_cache_with_room_for_all_misses_nothing_twice(ids, capacity):
     values = {item_id: price(int(item_id)) if int(item_id) % 3 else None for item_id in ids}
     fetch(cache, ids, values)
     again = cache.begin(ids, ENCODER)
-    assert len(again.missing) == max(0, len(values) - capacity)
+    unknown = sum(each is None for each in values.values())
+    lost = max(0, len(values) - unknown - capacity) + max(0, unknown - max(1, capacity // 10))
+    assert len(again.missing) == lost

@@ -14,7 +14,7 @@ from feature_store.embedded import EmbeddedStore
 from feature_store.errors import MaterializeError, RecordRefusedError, StoreUnavailableError
 from feature_store.keys import KeySpace
 from feature_store.materialize import materialize, user_histories, values_to_write, write_history
-from feature_store.records import decode_features, decode_history
+from feature_store.records import decode_features, decode_history, encode_history, history_record
 from feature_store.redis.writer import RedisWriter
 from feature_store.tables import HISTORY_EVENT, ITEM_KEY, TIME, USER_KEY, EntityTables, read_tables
 from feature_store.views import load_views
@@ -74,7 +74,7 @@ async def writer(valkey_url):
 
 
 def everything(client: redis.Redis) -> dict[bytes, bytes]:
-    return {key: client.get(key) for key in client.scan_iter() if key != KEYS.meta}
+    return {key: client.get(key) for key in client.scan_iter() if key not in (KEYS.meta, KEYS.item_changes)}
 
 
 def history_of(client: redis.Redis, user: str):
@@ -127,9 +127,44 @@ async def test_a_second_run_writes_the_same_bytes_and_a_later_one_leaves_nothing
     await materialize(tables, views, writer, wall_clock=lambda: 1e9)
     assert everything(valkey) == first
     none = EntityTables(tables.interactions.clear(), tables.users, tables.items)
-    await materialize(none, views, writer)
+    await materialize(none, views, writer, replace=True)
     assert history_of(valkey, "u1").items == []
     assert everything(valkey).keys() == first.keys()
+
+
+def plus_event(tables, user, item, at):
+    """The tables with one more event that counts."""
+    newest = tables.interactions.filter(pl.col(HISTORY_EVENT)).tail(1)
+    time_type = tables.interactions.schema[TIME]
+    more = newest.with_columns(
+        pl.lit(user).alias(USER_KEY), pl.lit(item).alias(ITEM_KEY), pl.lit(at).cast(time_type).alias(TIME)
+    )
+    return EntityTables(pl.concat([tables.interactions, more]), tables.users, tables.items)
+
+
+async def test_a_batch_and_live_events_lose_nothing_of_each_other(shop, writer, valkey):
+    views, tables = shop
+    await materialize(tables, views, writer)
+    valkey.set(KEYS.history("u1"), encode_history(history_record("u1", ["a", "b", "c"], [20.0, 30.0, 35.0], version=6)))
+    await materialize(plus_event(tables, "u1", "b", 33), views, writer)
+    record = history_of(valkey, "u1")
+    assert (record.items, record.times, record.version) == (["b", "b", "c"], [30.0, 33.0, 35.0], 7)
+
+
+async def test_a_batch_that_has_the_live_event_by_now_does_not_double_it(shop, writer, valkey):
+    views, tables = shop
+    await materialize(tables, views, writer)
+    valkey.set(KEYS.history("u1"), encode_history(history_record("u1", ["a", "b", "c"], [20.0, 30.0, 35.0], version=6)))
+    await materialize(plus_event(tables, "u1", "c", 35), views, writer)
+    record = history_of(valkey, "u1")
+    assert (record.items, record.times, record.version) == (["a", "b", "c"], [20.0, 30.0, 35.0], 6)
+
+
+async def test_a_broken_stored_history_gives_way_to_the_batch(shop, writer, valkey):
+    views, tables = shop
+    valkey.rpush(KEYS.history("u1"), "what")
+    await materialize(tables, views, writer)
+    assert history_of(valkey, "u1").items == ["c", "a", "b"]
 
 
 async def test_the_meta_key_tells_what_was_written(shop, writer, valkey):

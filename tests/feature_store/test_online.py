@@ -122,14 +122,6 @@ async def test_faults_of_the_store_are_passed_on(store):
     assert (await online(store).fetch("u1", ["a"], ENCODER, SECONDS)).faults == ("item_corrupt",)
 
 
-@pytest.mark.parametrize(("now", "fresh"), [(1_060.0, True), (1_060.1, False)])
-async def test_user_features_beyond_their_age_are_not_used(store, now, fresh):
-    features = online(store, user_max_age_s=60.0, wall_clock=lambda: now)
-    fetched = await features.fetch("u1", [], ENCODER, SECONDS)
-    assert (fetched.user is not None) is fresh
-    assert fetched.faults == (() if fresh else ("user_outside_max_age",))
-
-
 async def test_an_item_at_fault_is_a_default_that_is_asked_for_again():
     class Corrupt(Store):
         async def read(self, user_id, item_ids):

@@ -1,5 +1,6 @@
 """Records: what is written is read, by its owner only, and nothing else is."""
 
+import binascii
 import math
 
 import msgspec
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from feature_store.errors import OwnerMismatchError, RecordCorruptError, RecordError, RecordRefusedError, RecordTooLargeError
 from feature_store.records import (
+    FEATURE_SCHEMA,
     MAX_FEATURE_BYTES,
     MAX_HISTORY_BYTES,
     SCHEMA,
@@ -24,6 +26,14 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 INTEGERS = st.integers(-(2**63), 2**64 - 1)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.none() | TEXT | INTEGERS | FLOATS | st.booleans() | st.lists(TEXT | INTEGERS, max_size=5)
+
+
+def checked(fields):
+    """Any fields with a right checksum behind them, by the description of the format and not by its code."""
+    head = msgspec.msgpack.encode([*fields, 0xFFFFFFFF])[:-4]
+    return head + binascii.crc32(head).to_bytes(4, "little")
+
+
 FEATURES = encode_features(feature_record("u1", 5.0, {"country": "no", "age": 31, "genres": ["a", 2]}, written_at=7.0))
 HISTORY = encode_history(history_record("u1", ["a", "b"], [1.0, 2.0], written_at=7.0))
 
@@ -41,6 +51,27 @@ def test_histories_are_read_as_written(owner, events):
     items = [item for _, item in events]
     record = decode_history(encode_history(history_record(owner, items, times, version=99)), owner)
     assert (record.items, record.times, record.version) == (items, times, 99)
+
+
+def test_features_written_before_there_was_a_checksum_are_still_read():
+    record = decode_features(msgspec.msgpack.encode([SCHEMA, "u1", 5.0, 7.0, {"age": 31}]), "u1")
+    assert (record.event_time, record.written_at, record.values) == (5.0, 7.0, {"age": 31})
+
+
+def test_features_have_the_format_that_is_described():
+    assert encode_features(feature_record("u1", 5.0, {"age": 31}, written_at=7.0)) == checked(
+        [FEATURE_SCHEMA, "u1", 5.0, 7.0, {"age": 31}]
+    )
+    old = msgspec.structs.replace(feature_record("u1", 5.0, {"age": 31}, written_at=7.0), schema=SCHEMA)
+    assert encode_features(old) == checked([FEATURE_SCHEMA, "u1", 5.0, 7.0, {"age": 31}])
+
+
+def test_no_single_flipped_bit_of_features_is_overlooked_or_taken_for_another_owners():
+    for bit in range(8 * len(FEATURES)):
+        data = bytearray(FEATURES)
+        data[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(RecordCorruptError):
+            decode_features(bytes(data), "u1")
 
 
 def test_a_record_is_compact():
@@ -63,17 +94,24 @@ def test_another_owners_record_is_never_returned(decode):
         FEATURES[:-1],
         FEATURES + b"\x00",
         HISTORY,
-        msgspec.msgpack.encode([SCHEMA + 1, "u1", 5.0, {}]),
-        msgspec.msgpack.encode([SCHEMA, "u1", math.nan, {}]),
-        msgspec.msgpack.encode([SCHEMA, "u1", 5.0, {"age": math.nan}]),
-        msgspec.msgpack.encode([SCHEMA, "u1", 5.0, {"age": math.inf}]),
-        msgspec.msgpack.encode([SCHEMA, "u1", 5.0, {"age": b"31"}]),
-        msgspec.msgpack.encode([SCHEMA, "u1", 5.0, {"age": {}}]),
-        msgspec.msgpack.encode([SCHEMA, "u1", 5.0, {1: 31}]),
-        msgspec.msgpack.encode([SCHEMA, "u1", 5.0, {"genres": [True]}]),
-        msgspec.msgpack.encode([SCHEMA, "u1", 5.0, {"genres": [1.5]}]),
-        msgspec.msgpack.encode([SCHEMA, 1, 5.0, {}]),
-        msgspec.msgpack.encode([SCHEMA, "u1", 5.0, {}, "more"]),
+        b"\x90",
+        checked([FEATURE_SCHEMA + 1, "u1", 5.0, 7.0, {}]),
+        checked([SCHEMA, "u1", 5.0, 7.0, {}]),
+        checked([FEATURE_SCHEMA, "u1", math.nan, 7.0, {}]),
+        checked([FEATURE_SCHEMA, "u1", 5.0, math.inf, {}]),
+        checked([FEATURE_SCHEMA, "u1", 5.0, 7.0, {"age": math.nan}]),
+        checked([FEATURE_SCHEMA, "u1", 5.0, 7.0, {"age": math.inf}]),
+        checked([FEATURE_SCHEMA, "u1", 5.0, 7.0, {"age": b"31"}]),
+        checked([FEATURE_SCHEMA, "u1", 5.0, 7.0, {"age": {}}]),
+        checked([FEATURE_SCHEMA, "u1", 5.0, 7.0, {1: 31}]),
+        checked([FEATURE_SCHEMA, "u1", 5.0, 7.0, {"genres": [True]}]),
+        checked([FEATURE_SCHEMA, "u1", 5.0, 7.0, {"genres": [1.5]}]),
+        checked([FEATURE_SCHEMA, 1, 5.0, 7.0, {}]),
+        checked([FEATURE_SCHEMA, "u1", 5.0, {}]),
+        checked([FEATURE_SCHEMA, "u1", 5.0, 7.0, {}, "more"]),
+        msgspec.msgpack.encode([FEATURE_SCHEMA, "u1", 5.0, 7.0, {}]),
+        msgspec.msgpack.encode([FEATURE_SCHEMA, "u1", 5.0, 7.0, {}, None]),
+        msgspec.msgpack.encode([SCHEMA, "u1", 5.0, 7.0, {}, 0]),
     ],
 )
 def test_features_that_are_no_sound_record_are_corrupt(data):

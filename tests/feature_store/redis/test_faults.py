@@ -1,6 +1,7 @@
 """Servers that misbehave: each fault has its reason, costs what it must, and leaks nothing into the next answer."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -194,6 +195,26 @@ async def test_a_probe_whose_caller_goes_away_still_closes_the_circuit(fake):
         if breaker.is_open:
             await asyncio.sleep(0.001)
     assert (await store.read("u2", [])).user.owner == "u2"
+    await store.close()
+
+
+async def test_of_a_silent_store_at_most_20_probes_a_second_reach_the_socket_once_the_circuit_is_open(fake):
+    """The breaker's own pauses, with a read timeout as short as the service's; asked 1,000 times a second by its clock."""
+    now = [0.0]
+
+    fake.answer = always(b"")
+    breaker = CircuitBreaker(BreakerRule(), clock=lambda: now[0])
+    limits = ReadLimits(connect_timeout_s=2.0, read_timeout_s=0.01)
+    store = RedisStore.from_url(fake.url, limits=limits, breaker=breaker)
+    heard = []
+    for _ in range(6_000):
+        with contextlib.suppress(StoreUnavailableError):
+            await store.read("u1", [])
+        now[0] += 0.001
+        heard.append(len(fake.commands))
+    assert heard[999] > 5
+    for start in range(1_000, 5_000, 100):
+        assert 1 <= heard[start + 999] - heard[start] <= 20
     await store.close()
 
 

@@ -70,6 +70,7 @@ class StubModel:
 class StubFetched:
     items: Block
     user: dict | None = field(default_factory=lambda: {"country": "ch"})
+    user_stale: tuple = ()
     user_written_at: float | None = 90.0
     history_items: list = field(default_factory=lambda: ["a", "b"])
     history_written_at: float | None = 95.0
@@ -179,7 +180,16 @@ async def test_a_lost_store_is_scored_from_defaults_and_told():
 
 async def test_a_stored_value_that_no_longer_fits_is_a_fault_of_the_store_not_of_the_caller():
     answer = await answer_of(StubModel(), StubFeatures({"user": {"country": 1.5}}))
-    assert answer.degraded.reason == "user_value_refused"
+    assert (answer.degraded.level, answer.degraded.reason) == ("default_features", "user_value_refused")
+    assert (answer.freshness.refused, answer.freshness.stale) == (("country",), ())
+    assert answer.freshness.missing == ("device", "position")
+
+
+async def test_expired_fields_are_told_as_stale_and_not_as_missing_and_do_not_degrade():
+    answer = await answer_of(StubModel(), StubFeatures({"user": {}, "user_stale": ("country", "of_another_model")}))
+    freshness = answer.freshness
+    assert (freshness.stale, freshness.missing, freshness.refused) == (("country",), ("device", "position"), ())
+    assert (freshness.user_known, freshness.user_age_ms, answer.degraded) == (True, 10_000, None)
 
 
 async def test_the_store_gets_no_more_time_than_the_request_has():

@@ -1,0 +1,219 @@
+"""The spool's directory: the index of its segments, and everything that touches them. Blocks; for one thread at a time."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from feature_store.errors import SpoolFailedError
+from feature_store.events.spool_recovery import recover
+from feature_store.events.spool_segment import Segment, SegmentWriter
+from feature_store.events.spool_state import AppliedMark, lock_directory, make_directory, read_or_make_id
+
+_PIECE_BYTES = 256 * 1024  # a read lets waiting writes pass after so much
+_PIECE_RECORDS = 2048
+_log = logging.getLogger("rankline.spool")
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolRule:
+    """How much a spool holds, in bytes of records as they lie on disk (16 more than the payload each), and for how long.
+
+    ``capacity_bytes`` bounds the records not yet applied. Applied ones stay for ``retain_s`` after they were applied, at
+    most ``retained_bytes`` of them, and less when the disk is full. Files go whole, and the newest always stays.
+    """
+
+    capacity_bytes: int = 256 * 1024 * 1024
+    segment_bytes: int = 8 * 1024 * 1024
+    retain_s: float = 3600.0
+    retained_bytes: int = 256 * 1024 * 1024
+
+
+class SpoolFiles:
+    """The files of one spool. The numbers may be read from any thread; every method belongs to one thread."""
+
+    def __init__(self, directory: Path, rule: SpoolRule, wall_clock: Callable[[], float] = time.time) -> None:
+        self.spool_id = ""
+        self.durable = 0
+        self.applied = 0
+        self.corrupt_records = 0
+        self.written_bytes = 0  # of records: those pending at the opening, and all written since
+        self.applied_bytes = 0  # of those, the applied ones
+        self._directory = directory
+        self._rule = rule
+        self._wall_clock = wall_clock
+        self._segments: list[Segment] = []
+        self._writer: SegmentWriter | None = None
+        self._mark: AppliedMark | None = None
+        self._lock: int | None = None
+
+    @property
+    def oldest(self) -> int:
+        """The lowest sequence number that can be read."""
+        segments = self._segments
+        return segments[0].first if segments else self.durable + 1
+
+    def open(self) -> None:
+        """Lock the directory, made if it is not there, and find out what it holds.
+
+        Raises:
+            SpoolFailedError: it is in use, or the disk refuses.
+        """
+        try:
+            make_directory(self._directory)
+            self._lock = lock_directory(self._directory)
+            self.spool_id = read_or_make_id(self._directory)
+            self._mark = AppliedMark(self._directory)
+            found = recover(self._directory, self._mark.read())
+        except OSError as error:
+            self.close()
+            raise SpoolFailedError(f"the spool {self._directory.name} cannot be opened: {error.strerror}") from error
+        self._segments, self.corrupt_records = found.segments, found.corrupt_records
+        self.durable, self.applied = found.durable, found.applied
+        self.written_bytes = self._pending_bytes()
+
+    def append(self, payloads: Sequence[bytes]) -> int:
+        """Write and sync the payloads; the sequence number of the last.
+
+        Raises:
+            SpoolFailedError: they are not durable. The next append starts a new file.
+        """
+        try:
+            try:
+                self._append(payloads)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._delete_applied():
+                    raise
+                self._append(payloads)
+        except OSError as error:
+            _log.error("spool not written", extra={"spool": self._directory.name, "reason": error.strerror})
+            raise SpoolFailedError(f"the spool cannot be written: {error.strerror or error}") from error
+        return self.durable
+
+    def read(self, after: int, max_records: int, max_bytes: int, *, at_least_one: bool) -> list[tuple[int, bytes]]:
+        """Records above ``after``; a short piece, perhaps fewer than asked for, [] when there are none or none may be taken.
+
+        Raises:
+            SpoolFailedError: there are such records and none can be read.
+        """
+        try:
+            for segment in [segment for segment in self._segments if segment.last > after]:
+                found, has_any = _piece(segment, after, max_records, max_bytes, at_least_one=at_least_one)
+                if has_any:
+                    return found
+                _log.error("spool records lost", extra={"spool": self._directory.name, "segment": segment.path.name})
+        except OSError as error:
+            raise SpoolFailedError(f"the spool cannot be read: {error.strerror}") from error
+        if not self._segments or self._segments[-1].last <= after:
+            return []
+        self._leave_writer()  # what comes next must not lie behind the damage
+        raise SpoolFailedError(f"the records after {after} cannot be read")
+
+    def mark_applied(self, sequence: int) -> None:
+        """Move the mark up to ``sequence``, and delete what the rule keeps no longer."""
+        before, self.applied = self.applied, max(self.applied, sequence)
+        for step in (self._count_applied, lambda: self._stamp_applied(before), self._write_mark, self._expire):
+            try:
+                step()
+            except OSError as error:  # nothing is lost by it: some records may be applied again, some files stay longer
+                _log.warning("spool not tidied", extra={"spool": self._directory.name, "reason": error.strerror})
+
+    def close(self) -> None:
+        """Close the files and let go of the directory; also after an ``open`` that failed."""
+        self._leave_writer()
+        mark, self._mark = self._mark, None
+        if mark is not None:
+            mark.close()
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
+
+    def _append(self, payloads: Sequence[bytes]) -> None:
+        if self._writer is not None and self._writer.segment.length >= self._rule.segment_bytes:
+            self._leave_writer()
+        if self._writer is None:
+            self._writer = SegmentWriter(self._directory, self.durable + 1)
+        writer = self._writer
+        try:
+            added = writer.append(payloads)
+        except BaseException:
+            writer.abandon()
+            self._writer = None
+            raise
+        if not self._segments or self._segments[-1] is not writer.segment:
+            self._segments.append(writer.segment)
+        self.durable = writer.segment.last
+        self.written_bytes += added
+
+    def _leave_writer(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+
+    def _pending_bytes(self) -> int:
+        return sum(segment.bytes_after(self.applied) for segment in self._segments if segment.last > self.applied)
+
+    def _count_applied(self) -> None:
+        self.applied_bytes = self.written_bytes - self._pending_bytes()
+
+    def _write_mark(self) -> None:
+        if self._mark is not None:
+            self._mark.write(self.applied)
+
+    def _stamp_applied(self, before: int) -> None:
+        """The time of being applied outlives a restart as the file's own time."""
+        now = self._wall_clock()
+        for segment in self._segments:
+            if before < segment.last <= self.applied:
+                segment.applied_at = now
+                with suppress(FileNotFoundError):
+                    os.utime(segment.path, (now, now))
+
+    def _expire(self) -> None:
+        applied = [segment for segment in self._segments[:-1] if segment.last <= self.applied]
+        kept_bytes = sum(segment.length for segment in applied)
+        for segment in applied:
+            if kept_bytes <= self._rule.retained_bytes and self._wall_clock() - segment.applied_at < self._rule.retain_s:
+                return
+            self._delete(segment)
+            kept_bytes -= segment.length
+
+    def _delete_applied(self) -> bool:
+        """Make room on a full disk; False when there is nothing to delete."""
+        applied = [segment for segment in self._segments[:-1] if segment.last <= self.applied]
+        for segment in applied:
+            self._delete(segment)
+        return bool(applied)
+
+    def _delete(self, segment: Segment) -> None:
+        segment.path.unlink(missing_ok=True)
+        self._segments.remove(segment)
+
+
+def _piece(
+    segment: Segment, after: int, max_records: int, max_bytes: int, *, at_least_one: bool
+) -> tuple[list[tuple[int, bytes]], bool]:
+    """Records of one file that fit, and whether there was one at all, fitting or not."""
+    found: list[tuple[int, bytes]] = []
+    expected, taken_bytes = max(after + 1, segment.first), 0
+    try:
+        with closing(segment.records(after)) as records:
+            for sequence, _, payload in records:
+                if sequence != expected:
+                    _log.error("spool records lost", extra={"segment": segment.path.name, "records": sequence - expected})
+                expected = sequence + 1
+                taken_bytes += len(payload)
+                if taken_bytes > max_bytes and (found or not at_least_one):
+                    return found, True
+                found.append((sequence, payload))
+                if len(found) >= min(max_records, _PIECE_RECORDS) or taken_bytes >= _PIECE_BYTES:
+                    break
+    except FileNotFoundError:  # somebody deleted it under us: as lost as damaged records
+        return found, False
+    return found, bool(found)

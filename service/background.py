@@ -1,0 +1,56 @@
+"""What a process does beside answering: listen to SIGHUP, carry counts of the hot path into the metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Iterator
+
+from feature_store.item_cache import ItemCache
+from feature_store.item_refresh import ItemRefresher
+from service.activation import Activation
+from service.telemetry import Telemetry
+
+
+@contextlib.contextmanager
+def reload_on_hangup(activation: Activation, tasks: set[asyncio.Task[None]]) -> Iterator[None]:
+    """SIGHUP reloads the plan; only a main thread can listen to signals, and a test's server may not run in it."""
+    loop = asyncio.get_running_loop()
+
+    async def reload() -> None:
+        await activation.reload()
+
+    def start_reload() -> None:
+        task = loop.create_task(reload())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    try:
+        loop.add_signal_handler(signal.SIGHUP, start_reload)
+    except (RuntimeError, ValueError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+async def count_items(cache: ItemCache, refresher: ItemRefresher, telemetry: Telemetry, every_s: float = 1.0) -> None:
+    """Carry the item cache's counts into the metrics; the hot path only adds integers."""
+    told: dict[str, int] = {}
+    while True:
+        counts, refresh = cache.counts, refresher.counts
+        now = {
+            "hit": counts.hits,
+            "miss": counts.misses,
+            "evicted": counts.evictions,
+            "refreshed": refresh.refreshed,
+            "gap": refresh.gaps,
+        }
+        for outcome, count in now.items():
+            telemetry.looked_up(outcome, count - told.get(outcome, 0))
+        telemetry.items_held(known=counts.held, unknown=counts.unknown)
+        told = now
+        await asyncio.sleep(every_s)

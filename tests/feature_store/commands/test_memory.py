@@ -1,0 +1,38 @@
+"""``memory``: a table of what records cost, as a real server says."""
+
+import pytest
+
+from feature_store.__main__ import main
+from tests.feature_store.shop_tables import write_shop
+
+
+def test_every_kind_of_record_is_measured(tmp_path, capsys):
+    views = tmp_path / "views.yaml"
+    views.write_text("""
+name: shop
+tables: {interactions: interactions.csv, users: users.csv, items: items.csv}
+interactions: {time: at}
+user: {key: user_id, fields: [{name: age, kind: number}]}
+item: {key: item_id, fields: [{name: item_id, kind: category}, {name: price, kind: number}]}
+labels: [{name: ctr, column: clicked}]
+""")
+    write_shop(tmp_path)
+    assert main(["memory", str(views), "--events", "1", "100"]) == 0
+    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[:2] for row in rows] == [
+        ["user, features", "3"],
+        ["item, features", "3"],
+        ["user, history of 1 events", "3"],
+        ["user, history of 100 events", "3"],
+    ]
+    for _, _, value, memory, most in rows:
+        assert 0 < int(value.replace(",", "")) < int(memory.replace(",", "")) <= int(most.replace(",", ""))
+
+
+@pytest.mark.parametrize("text", ["name: shop", None])
+def test_views_that_cannot_be_read_are_told(tmp_path, capsys, text):
+    views = tmp_path / "views.yaml"
+    if text is not None:
+        views.write_text(text)
+    assert main(["memory", str(views)]) == 1
+    assert "views.yaml" in capsys.readouterr().err

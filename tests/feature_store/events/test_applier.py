@@ -1,0 +1,215 @@
+"""Every acknowledged event is in the store once, whatever the store forgets, refuses or is slow to say."""
+
+import asyncio
+import contextlib
+import copy
+import random
+
+import pytest
+
+from feature_store.errors import SpoolFullError, StoreRewoundError, StoreUnavailableError
+from feature_store.events.applier import ApplierRule, EventApplier
+from feature_store.events.event import new_event
+from feature_store.events.ports import Applied
+from feature_store.events.spool import Spool, SpoolRule
+
+FAST = ApplierRule(batch_records=7, check_s=0.05, first_pause_s=0.001, longest_pause_s=0.01)
+
+
+class ForgetfulStore:
+    """Applies like the real one; ``crash`` brings an older state back, mark and events together."""
+
+    def __init__(self):
+        self.state = {"events": {}, "applied": [], "marks": {}}
+        self.saved = [copy.deepcopy(self.state)]
+        self.trouble = lambda: None
+        self.late = False
+
+    async def apply(self, events, mark):
+        await asyncio.sleep(0)
+        self._maybe_fail()
+        if self.state["marks"].get(mark.spool_id) != mark.before:
+            raise StoreRewoundError(self.state["marks"].get(mark.spool_id))
+        outcomes = []
+        for event in events:
+            fresh = event.event_id not in self.state["events"]
+            if fresh:
+                self.state["events"][event.event_id] = len(self.state["events"]) + 1
+                self.state["applied"].append(event.event_id)
+            outcomes.append(Applied(fresh, self.state["events"][event.event_id]))
+        self._maybe_fail()
+        self.state["marks"][mark.spool_id] = mark.after
+        self.saved.append(copy.deepcopy(self.state))
+        if self.late:
+            self.late = False
+            raise StoreUnavailableError("timeout")
+        return outcomes
+
+    async def applied_through(self, spool_id):
+        self._maybe_fail()
+        return self.state["marks"].get(spool_id)
+
+    def crash(self, steps_back):
+        self.state = copy.deepcopy(self.saved[max(0, len(self.saved) - 1 - steps_back)])
+
+    def _maybe_fail(self):
+        reason = self.trouble()
+        if reason:
+            raise StoreUnavailableError(reason)
+
+
+class Told:
+    def __init__(self):
+        self.applied, self.rewound, self.failed = 0, 0, []
+
+    def events_applied(self, events, fresh):
+        self.applied += fresh
+
+    def store_rewound(self):
+        self.rewound += 1
+
+    def applying_failed(self, reason):
+        self.failed.append(reason)
+
+
+def event(number):
+    return new_event(event_id=f"e{number}", user_id="u", item_id="i", type="click", time=float(number), received_at=0.0)
+
+
+@contextlib.asynccontextmanager
+async def applying(directory, store, told=None, rule=FAST, spool_rule=SpoolRule()):  # noqa: B008
+    spool = await Spool.open(directory, spool_rule)
+    applier = EventApplier(spool, store, told or Told(), rule)
+    task = asyncio.create_task(applier.run())
+    try:
+        yield applier
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await spool.close()
+
+
+async def until(condition, seconds=20):
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - the code under test has no event to tell a test by
+            await asyncio.sleep(0.005)
+
+
+async def test_outcomes_come_back_in_order_to_whoever_sent_the_events(tmp_path):
+    store = ForgetfulStore()
+    async with applying(tmp_path, store) as applier:
+        batches = [[event(start + n) for n in range(5)] for start in range(0, 100, 5)]
+        results = await asyncio.gather(*(applier.submit(batch, 10) for batch in batches))
+    for batch, outcomes in zip(batches, results, strict=True):
+        assert outcomes == [Applied(True, store.state["events"][each.event_id]) for each in batch]
+
+
+async def test_a_repeated_event_is_told_as_such(tmp_path):
+    async with applying(tmp_path, ForgetfulStore()) as applier:
+        await applier.submit([event(1)], 10)
+        assert await applier.submit([event(1), event(2)], 10) == [Applied(False, 1), Applied(True, 2)]
+
+
+async def test_a_lost_reply_is_no_duplicate(tmp_path):
+    store = ForgetfulStore()
+    async with applying(tmp_path, store) as applier:
+        store.late = True
+        assert await applier.submit([event(1)], 10) == [Applied(True, 1)]
+        assert store.state["applied"] == ["e1"]
+
+
+async def test_without_the_store_events_are_kept_and_applied_when_it_comes_back(tmp_path):
+    store, told = ForgetfulStore(), Told()
+    store.trouble = lambda: "refused"
+    async with applying(tmp_path, store, told) as applier:
+        assert await applier.submit([event(1), event(2)], 0.05) is None
+        assert applier.backlog == 2
+        store.trouble = lambda: None
+        await until(lambda: applier.backlog == 0)
+    assert store.state["applied"] == ["e1", "e2"]
+    assert set(told.failed) == {"refused"}
+
+
+async def test_a_new_process_applies_what_the_last_one_had_taken(tmp_path):
+    store = ForgetfulStore()
+    store.trouble = lambda: "refused"
+    async with applying(tmp_path, store) as applier:
+        await applier.submit([event(n) for n in range(30)], 0.01)
+    store.trouble = lambda: None
+    async with applying(tmp_path, store) as applier:
+        await until(lambda: applier.backlog == 0)
+    assert store.state["applied"] == [f"e{n}" for n in range(30)]
+
+
+@pytest.mark.parametrize("idle", [True, False])
+async def test_a_store_that_forgot_its_last_writes_gets_them_again(tmp_path, idle):
+    store, told = ForgetfulStore(), Told()
+    async with applying(tmp_path, store, told) as applier:
+        for number in range(40):
+            await applier.submit([event(number)], 10)
+        store.crash(25)
+        assert len(store.state["applied"]) < 40
+        if not idle:
+            await applier.submit([event(40)], 10)
+        await until(lambda: len(store.state["applied"]) == (40 if idle else 41))
+    assert sorted(store.state["applied"]) == sorted(set(store.state["applied"]))
+    assert told.rewound == 1
+
+
+async def test_a_store_that_lost_everything_gets_all_that_the_spool_still_has(tmp_path):
+    store = ForgetfulStore()
+    async with applying(tmp_path, store) as applier:
+        await applier.submit([event(n) for n in range(20)], 10)
+        store.crash(10**6)
+        await until(lambda: len(store.state["applied"]) == 20)
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_random_faults_lose_nothing_and_count_nothing_twice(tmp_path, seed):
+    draw = random.Random(seed)
+    store = ForgetfulStore()
+    store.trouble = lambda: draw.choice(["timeout", "refused", "loading"]) if draw.random() < 0.2 else None
+    acknowledged = set()
+    for _ in range(4):  # four lives of the process
+        async with applying(tmp_path, store) as applier:
+            for _ in range(25):
+                batch = [event(draw.randrange(400)) for _ in range(draw.randint(1, 9))]
+                await applier.submit(batch, draw.choice([0.0, 0.002, 0.02]))
+                acknowledged |= {each.event_id for each in batch}
+                if draw.random() < 0.15:
+                    store.crash(draw.randrange(6))
+    store.trouble = lambda: None
+    async with applying(tmp_path, store) as applier:
+        await until(lambda: applier.backlog == 0 and acknowledged <= set(store.state["applied"]))
+    assert len(store.state["applied"]) == len(set(store.state["applied"]))
+
+
+async def test_a_full_spool_refuses_and_takes_again_once_the_store_is_back(tmp_path):
+    store = ForgetfulStore()
+    store.trouble = lambda: "timeout"
+    small = SpoolRule(capacity_bytes=4_000, segment_bytes=1_000)
+    async with applying(tmp_path, store, spool_rule=small) as applier:
+        results = await asyncio.gather(*(applier.submit([event(n)], 0) for n in range(1_000)), return_exceptions=True)
+        assert {type(result) for result in results} == {SpoolFullError, type(None)}
+        store.trouble = lambda: None
+        await until(lambda: applier._spool.pending == 0)
+        assert await applier.submit([event(2_000)], 10) is not None
+
+
+async def test_a_record_that_is_no_event_does_not_stop_the_others(tmp_path):
+    spool = await Spool.open(tmp_path)
+    await spool.append([b"what"])
+    await spool.close()
+    async with applying(tmp_path, ForgetfulStore()) as applier:
+        assert await applier.submit([event(1)], 10) == [Applied(True, 1)]
+
+
+async def test_a_caller_that_leaves_changes_nothing_for_the_others(tmp_path):
+    store = ForgetfulStore()
+    async with applying(tmp_path, store) as applier:
+        tasks = [asyncio.create_task(applier.submit([event(n)], 10)) for n in range(20)]
+        await asyncio.sleep(0)
+        for task in tasks[::2]:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(result[0].fresh for result in results[1::2])

@@ -1,0 +1,134 @@
+"""TTLs at read: a value is used up to its age limit and not a moment longer, whatever the clocks do."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feature_store.freshness import NEVER_EXPIRES, FreshItems, FreshnessRule, fresh_values
+from feature_store.item_cache import CacheRule, ItemCache
+from feature_store.online import OnlineFeatures
+from feature_store.records import feature_record, history_record
+from feature_store.stored import StoredRecords
+from feature_store.views import FeatureViews
+from tests.feature_store.encoders import item_encoder
+from tests.feature_store.shop_tables import shop_views
+
+ENCODER = item_encoder()
+WRITTEN = 1_000.0
+NAMES = ("a", "b", "c")
+TTL = st.none() | st.floats(0.001, 1e6)
+
+
+def record(values, written_at=WRITTEN):
+    return feature_record("u1", 5.0, values, written_at=written_at)
+
+
+def views_with_ttls() -> FeatureViews:
+    """A day for users but an hour for the town; items for ever but a minute for the price."""
+    return shop_views(
+        user={
+            "key": "user_id",
+            "ttl_s": 86_400,
+            "fields": [{"name": "age", "kind": "number"}, {"name": "country", "kind": "category", "ttl_s": 3_600}],
+        },
+        item={
+            "key": "item_id",
+            "fields": [{"name": "item_id", "kind": "category"}, {"name": "price", "kind": "number", "ttl_s": 60}],
+        },
+    )
+
+
+def test_a_fields_own_ttl_wins_over_its_entitys_which_holds_for_fields_of_other_views_too():
+    rule = FreshnessRule.of(views_with_ttls().user)
+    assert {name: rule.ttl_of(name) for name in ("age", "country", "removed")} == {
+        "age": 86_400,
+        "country": 3_600,
+        "removed": 86_400,
+    }
+    assert FreshnessRule.of(views_with_ttls().item).ttl_of("item_id") is None
+
+
+@given(
+    values=st.dictionaries(st.sampled_from(NAMES), st.none() | st.integers(0, 9)),
+    ttls=st.dictionaries(st.sampled_from(NAMES), TTL),
+    default=TTL,
+    age=st.floats(-1e6, 2e6),
+)
+def test_every_value_is_good_or_stale_by_its_own_ttl(values, ttls, default, age):
+    now = WRITTEN + age
+    fresh = fresh_values(record(values), FreshnessRule(ttls, default), now)
+    limits = {name: math.inf if (ttl := ttls.get(name, default)) is None else ttl for name in values}
+    expired = [name for name in values if values[name] is not None and now - WRITTEN > limits[name]]
+    assert fresh.stale == tuple(sorted(expired))
+    assert fresh.values == {name: value for name, value in values.items() if name not in expired}
+    assert fresh.age_s == max(0.0, now - WRITTEN)
+    left = [limits[name] - fresh.age_s for name, value in fresh.values.items() if value is not None]
+    left = [each for each in left if each < math.inf]
+    assert fresh.expires_in_s == (min(left) if left else None)
+
+
+def test_a_value_is_good_up_to_its_ttl_and_expires_when_it_was_said_to():
+    rule = FreshnessRule(default_ttl_s=60.0)
+    assert fresh_values(record({"a": 1}), rule, WRITTEN + 60.0).stale == ()
+    assert fresh_values(record({"a": 1}), rule, math.nextafter(WRITTEN + 60.0, math.inf)).stale == ("a",)
+    assert fresh_values(record({"a": 1}), rule, WRITTEN + 45.0).expires_in_s == 15.0
+
+
+@pytest.mark.parametrize("now", [WRITTEN - 1e9, 0.0, -1.0])
+def test_a_clock_that_went_back_makes_nothing_stale_and_no_age_negative(now):
+    fresh = fresh_values(record({"a": 1}), FreshnessRule(default_ttl_s=0.001), now)
+    assert (fresh.values, fresh.stale, fresh.age_s) == ({"a": 1}, (), 0.0)
+
+
+def test_without_ttls_the_record_itself_is_used():
+    stored = record({"a": 1})
+    assert fresh_values(stored, NEVER_EXPIRES, 1e12).values is stored.values
+    assert not FreshnessRule({"a": None}).expires
+
+
+class Store:
+    """One user and one item, as they were written."""
+
+    async def read(self, user_id, item_ids):
+        user = feature_record(user_id, 5.0, {"country": "no", "age": 31}, written_at=WRITTEN)
+        item = {"price": 14.0, "genres": ["x"]}
+        items = {each: feature_record(each, 5.0, item, written_at=WRITTEN) if each == "a" else None for each in item_ids}
+        return StoredRecords(user, history_record(user_id, [], []), items)
+
+
+@pytest.mark.parametrize(
+    ("age", "user", "stale"),
+    [
+        (3_600, {"country": "no", "age": 31}, ()),
+        (3_601, {"age": 31}, ("country",)),
+        (86_401, {}, ("age", "country")),
+    ],
+)
+async def test_a_request_gets_the_users_good_values_and_the_names_of_the_expired(age, user, stale):
+    features = OnlineFeatures(Store(), ItemCache(CacheRule()), views=views_with_ttls(), wall_clock=lambda: WRITTEN + age)
+    fetched = await features.fetch("u1", [], ENCODER, 5.0)
+    assert (fetched.user, fetched.user_stale, fetched.user_written_at, fetched.faults) == (user, stale, WRITTEN, ())
+
+
+@pytest.mark.parametrize(("age", "price"), [(60, 1.0), (61, 0.0)])
+async def test_an_items_expired_field_alone_is_defaulted(age, price):
+    features = OnlineFeatures(Store(), ItemCache(CacheRule()), views=views_with_ttls(), wall_clock=lambda: WRITTEN + age)
+    fetched = await features.fetch("u1", ["a", "new"], ENCODER, 5.0)
+    expected = ENCODER.views["item"].encode_records([{"item": "a", "genres": ["x"]}, {"item": "new"}])
+    assert fetched.items.categories.tolist() == expected.categories.tolist()
+    assert fetched.items.numbers[:, 0].tolist() == [price, 0.0]
+    assert fetched.unknown_items == 1
+
+
+async def test_items_are_read_as_they_are_where_none_expires():
+    stored = await FreshItems(Store(), NEVER_EXPIRES, lambda: 1e12).read("u1", ["a", "b"])
+    assert stored.items["a"].values == {"price": 14.0, "genres": ["x"]}
+    assert stored.items["b"] is None
+
+
+async def test_without_views_nothing_expires():
+    features = OnlineFeatures(Store(), ItemCache(CacheRule()), wall_clock=lambda: 1e12)
+    fetched = await features.fetch("u1", ["a"], ENCODER, 5.0)
+    assert (fetched.user_stale, fetched.items.numbers.tolist()) == ((), [[1.0]])

@@ -1,0 +1,31 @@
+"""The metrics that operators watch for live events."""
+
+from service.telemetry import Telemetry
+
+
+def test_what_happens_to_events_is_shown():
+    telemetry = Telemetry()
+    telemetry.events_accepted("click", count=2, duplicates=1)
+    telemetry.event_refused(None, "ancient")
+    telemetry.spool_depth(records=3, bytes_=300)
+    telemetry.events_applied([45.0, -1.0])
+    telemetry.store_rewound()
+    telemetry.applying_failed("timeout")
+    telemetry.histories_reset(1)
+    shown = telemetry.render().decode().splitlines()
+    for line in (
+        'rankline_events_total{outcome="accepted",type="click"} 2.0',
+        'rankline_events_total{outcome="duplicate",type="click"} 1.0',
+        'rankline_events_total{outcome="refused",type="other"} 1.0',
+        'rankline_event_refusals_total{reason="ancient"} 1.0',
+        "rankline_spool_pending_records 3.0",
+        "rankline_spool_pending_bytes 300.0",
+        "rankline_events_applied_total 2.0",
+        "rankline_history_resets_total 1.0",
+        "rankline_event_lag_seconds_count 2.0",
+        'rankline_event_lag_seconds_bucket{le="0.001"} 1.0',
+        'rankline_event_lag_seconds_bucket{le="30.0"} 1.0',
+        "rankline_store_rewinds_total 1.0",
+        'rankline_event_apply_failures_total{reason="timeout"} 1.0',
+    ):
+        assert line in shown
