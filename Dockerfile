@@ -18,7 +18,8 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     RANKLINE_MODELS__REPOSITORY=/models \
     RANKLINE_PLAN__PATH=/etc/rankline/plan.yaml \
-    RANKLINE_PLAN__STATE_DIRECTORY=/var/lib/rankline
+    RANKLINE_PLAN__STATE_DIRECTORY=/var/lib/rankline \
+    RANKLINE_EVENTS__SPOOL_DIRECTORY=/var/lib/rankline/spool
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
     CMD ["python3", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/health/live', timeout=2)"]

@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 DATA ?=
 PORT ?= 8000
 
-.PHONY: help demo smoke test lint format skew quality loadtest clean
+.PHONY: help demo smoke test lint format skew skew-live quality loadtest bench-features chaos-features chaos-control clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -33,11 +33,34 @@ format: $(VENV)/dev ## rewrite the sources in the project's format
 skew: $(VENV)/demo ## replay held-out rows through the running service and compare with torch (DATA=...)
 	@$(PY) -m demo --skew $(if $(DATA),--data $(DATA))
 
+skew-live: $(VENV)/demo ## 10,000 answers amid live events, the log exported and scored anew by torch (DATA=...)
+	@$(PY) -m demo --skew-live $(if $(DATA),--data $(DATA))
+
 quality: $(VENV)/demo ## train DeepFM, mean pooling and DIN over three seeds and print the table (DATA=...)
 	@$(PY) -m demo --quality $(if $(DATA),--data $(DATA))
 
 loadtest: $(VENV)/dev ## open-loop load on the demo's service, report under var/loadtest (DATA=...)
 	@$(PY) -m demo --loadtest $(if $(DATA),--data $(DATA))
+
+bench-features: $(VENV)/dev ## the feature store's reads and writes, results under docs/results/fresh-features (1-2 minutes, a quiet machine)
+	$(PY) -m feature_store bench
+
+CHAOS := $(PY) -m loadtest chaos
+CHAOS_OUT ?= docs/results/fresh-features
+CHAOS_SEED ?= 1
+
+chaos-features: $(VENV)/dev chaos-control ## the long chaos runs (about an hour, after make demo), results under docs/results/fresh-features
+	$(CHAOS) wrong-user --answers 1000000 --seed $(CHAOS_SEED) --out $(CHAOS_OUT)
+	$(CHAOS) frozen-store --times 10 --freeze-s 30 --seed $(CHAOS_SEED) --out $(CHAOS_OUT)
+	$(CHAOS) lost-events --events 100000 --service-kills 50 --store-kills 20 --seed $(CHAOS_SEED) --out $(CHAOS_OUT)
+	$(CHAOS) lost-events --appendonly yes --events 100000 --service-kills 50 --store-kills 20 --seed $(CHAOS_SEED) --out $(CHAOS_OUT)
+	$(CHAOS) event-order --users 10000 --seed $(CHAOS_SEED) --out $(CHAOS_OUT)
+	$(CHAOS) one-user --events 1000000 --seed $(CHAOS_SEED) --out $(CHAOS_OUT)
+
+chaos-control: $(VENV)/dev ## the positive control: the same harness must go red on redis-py 4.5.3
+	$(PYTHON) -m venv var/control-venv
+	var/control-venv/bin/pip install --quiet redis==4.5.3
+	$(CHAOS) wrong-user-control --answers 20000 --seed $(CHAOS_SEED) --out $(CHAOS_OUT)
 
 clean: ## remove everything that was made, but the virtual environment
 	rm -rf var .pytest_cache .mypy_cache .ruff_cache .hypothesis

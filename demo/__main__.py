@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from demo.example import SmokeFailedError, check_answers, curl_of, example_requests, id_columns
+from demo.example import SmokeFailedError, check_answers, check_event, curl_of, example_requests, history_event, id_columns
 from demo.quality import measure_quality
 from demo.server import Server, ServerFailedError, running_server
 from demo.steps import (
@@ -64,6 +64,7 @@ def _parse() -> argparse.Namespace:
     task = parser.add_mutually_exclusive_group()
     task.add_argument("--smoke", action="store_true", help="start from nothing, check the answers, stop")
     task.add_argument("--skew", action="store_true", help="compare served scores with torch's on held-out rows, stop")
+    task.add_argument("--skew-live", action="store_true", help="the same after live events, from their exported log, stop")
     task.add_argument("--quality", action="store_true", help="train every network over three seeds, print a table, stop")
     task.add_argument("--loadtest", action="store_true", help="put the service under load, write a report, stop")
     return parser.parse_args()
@@ -85,13 +86,15 @@ def build_line(source: str | None, root: Path, seed: int) -> tuple[Workspace, Pa
 
 
 def _serve(arguments: argparse.Namespace, workspace: Workspace, views: Path) -> int:
-    if arguments.skew:
-        return _skew(workspace, views, arguments.port)
+    if arguments.skew or arguments.skew_live:
+        return _skew(workspace, views, arguments.port, "skew-live" if arguments.skew_live else "skew")
     port = SMOKE_PORT if arguments.smoke else arguments.port
     say(f"4. the service on 127.0.0.1:{port}")
     with running_server(workspace.environment(views), port) as server:
         if arguments.smoke:
-            check_answers(server, example_requests(views, 20))
+            requests = example_requests(views, 20)
+            check_answers(server, requests)
+            check_event(server, views, requests[0])
             code = server.stop()
             print("\nsmoke test passed" if code == 0 else f"\nthe service ended with {code}")
             return code
@@ -101,17 +104,20 @@ def _serve(arguments: argparse.Namespace, workspace: Workspace, views: Path) -> 
         return server.process.wait()
 
 
-def _skew(workspace: Workspace, views: Path, port: int) -> int:
-    """Replay held-out rows through a service with a store of its own: the replay rewrites histories."""
-    store = workspace.root / "skew-store"
-    say("4. train = serve: held-out rows replayed through the service")
+def _skew(workspace: Workspace, views: Path, port: int, command: str) -> int:
+    """Held-out rows, or made visits, through a service with a store of its own, since they change histories."""
+    store, spool = workspace.root / f"{command}-store", workspace.root / f"{command}-spool"
+    say("4. train = serve: what the service answers against what torch says")
+    for left_over in (store, spool):
+        shutil.rmtree(left_over, ignore_errors=True)
     run_command(["-m", "feature_store", "materialize", str(views), "--embedded", str(store)])
-    environment = workspace.environment(views, {"RANKLINE_STORE__DIRECTORY": str(store)})
+    settings = {"RANKLINE_STORE__DIRECTORY": str(store), "RANKLINE_EVENTS__SPOOL_DIRECTORY": str(spool)}
+    environment = workspace.environment(views, settings)
     environment.pop("RANKLINE_STORE__URL", None)
     with running_server(environment, port) as server:
         where = ["--url", server.url, "--embedded", str(store)]
         what = ["--repository", str(workspace.models), "--runs", str(workspace.runs)]
-        run_command(["-m", "models", "skew", str(views), *where, *what])
+        run_command(["-m", "models", command, str(views), *where, *what])
     return 0
 
 
@@ -120,7 +126,10 @@ def show_example(server: Server, views: Path) -> None:
     (request,) = example_requests(views, 1, candidates=5)
     print(f"\nTry it in another terminal:\n\n{curl_of(server, request)}\n")
     print(json.dumps(server.rank(request), indent=2))
-    print(f"\nAlso: {server.url}/docs  {server.url}/metrics  {server.url}/health/ready\nCtrl-C stops everything.", flush=True)
+    event = history_event(views, request["user_id"], request["candidates"][0])
+    if event is not None:
+        print(f"\nTell it what happened, and ask again:\n\n{curl_of(server, event, '/events')}\n")
+    print(f"Also: {server.url}/docs  {server.url}/metrics  {server.url}/health/ready\nCtrl-C stops everything.", flush=True)
 
 
 def _load(server: Server, workspace: Workspace, views: Path) -> int:

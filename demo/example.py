@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from demo.server import Server
 Request = dict[str, Any]
 
 
+_BEST_VALUE = 5
 ENOUGH_FOR_BOTH_ARMS = 20
 """Of so many users, all in one of two equal arms is one chance in half a million."""
 
@@ -68,9 +70,9 @@ def _value(field: dict[str, Any], value: Any) -> Any:
     return value if isinstance(value, int | str) else str(value)
 
 
-def curl_of(server: Server, request: Request) -> str:
+def curl_of(server: Server, request: Request, path: str = "/rank") -> str:
     """The request as a command line to paste."""
-    return f"curl -s {server.url}/rank -H 'Content-Type: application/json' -d '{json.dumps(request)}'"
+    return f"curl -s {server.url}{path} -H 'Content-Type: application/json' -d '{json.dumps(request)}'"
 
 
 def check_answers(server: Server, requests: list[Request]) -> None:
@@ -89,6 +91,40 @@ def check_answers(server: Server, requests: list[Request]) -> None:
     metrics = server.get("/metrics").decode()
     if "rankline_answer_seconds_count" not in metrics:
         raise SmokeFailedError("GET /metrics does not count answers")
+
+
+def history_event(views: Path, user: Any, item: Any) -> Request | None:
+    """An event that enters the user's history, of the first declared type that does; None where the views declare none."""
+    described = yaml.safe_load(views.read_text(encoding="utf-8"))
+    where = described.get("history", {}).get("where")
+    for kind in described.get("events", {}).get("types", []):
+        row = {**kind.get("sets", {}), **({kind["value"]: _BEST_VALUE} if "value" in kind else {})}
+        if where is None or _holds(where, row.get(where["column"])):
+            event = {"event_id": uuid.uuid4().hex, "user_id": user, "item_id": item, "type": kind["name"]}
+            return {**event, **({"value": _BEST_VALUE} if "value" in kind else {})}
+    return None
+
+
+def _holds(condition: dict[str, Any], value: Any) -> bool:
+    if value is None:
+        return False
+    return bool(value >= condition["at_least"] if "at_least" in condition else value == condition.get("equals", 1))
+
+
+def check_event(server: Server, views: Path, request: Request) -> None:
+    """Tell the service of an event, and check that the very next ranking has it in the user's history.
+
+    Raises:
+        SmokeFailedError: it has not.
+    """
+    event = history_event(views, request["user_id"], request["candidates"][0])
+    if event is None:
+        return
+    told = server.post("/events", event)
+    version = told["users"][0]["history_version"]
+    answer = server.rank(request | {"min_history_version": version})
+    if not told["applied"] or answer["degraded"] is not None or answer["freshness"]["history_version"] != version:
+        raise SmokeFailedError(f"user {request['user_id']}: {told} was followed by {answer['freshness']}, {answer['degraded']}")
 
 
 def _check(answer: dict[str, Any], request: Request) -> None:

@@ -37,15 +37,19 @@ class Server:
 
     def rank(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The answer of a ``POST /rank``."""
+        return self.post("/rank", body)
+
+    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer of a POST that must succeed."""
         request = urllib.request.Request(  # noqa: S310
-            f"{self.url}/rank", json.dumps(body).encode(), {"Content-Type": "application/json"}
+            f"{self.url}{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
         try:
             with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
                 answer: dict[str, Any] = json.load(response)
                 return answer
         except urllib.error.HTTPError as error:
-            raise ServerFailedError(f"POST /rank answered {error.code}: {error.read().decode(errors='replace')}") from None
+            raise ServerFailedError(f"POST {path} answered {error.code}: {error.read().decode(errors='replace')}") from None
 
     def wait_until_ready(self) -> None:
         """Return once ``/health/ready`` is 200.

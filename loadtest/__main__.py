@@ -1,4 +1,4 @@
-"""``python -m loadtest``: one open-loop load run against a running service."""
+"""``python -m loadtest``: one open-loop load run against a running service; ``python -m loadtest chaos``: faults on purpose."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ from loadtest.verdict import EXIT_REFUSED
 
 def main(arguments: Sequence[str]) -> int:
     """Make the run; returns the exit code."""
+    if arguments[:1] == ["chaos"]:
+        from loadtest.chaos.command_line import main as chaos
+
+        return chaos(arguments[1:])
     try:
         options = parse_options(arguments)
         print(_plan(options), flush=True)

@@ -1,4 +1,4 @@
-"""``python -m feature_store memory VIEWS.yaml``: what users, items and histories cost, on an embedded server of its own.
+"""``python -m feature_store memory VIEWS.yaml``: what users, items, histories and live events cost, on a server of its own.
 
 Records are made from a sample of the tables' rows, written as ``materialize`` writes them, and asked for by ``MEMORY USAGE``,
 which counts the key, the value and the server's bookkeeping for both. The server and its data are gone afterwards.
@@ -13,7 +13,6 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -21,6 +20,7 @@ import polars as pl
 from feature_store.embedded import EmbeddedStore
 from feature_store.errors import FeatureStoreError
 from feature_store.keys import KeySpace
+from feature_store.live_memory import Cost, live_costs
 from feature_store.records import encode_features, encode_history, feature_record, history_record
 from feature_store.redis.inspection import RedisInspection
 from feature_store.redis.writer import RedisWriter
@@ -32,23 +32,15 @@ _SECONDS_2026 = 1_767_225_600.0
 _SECONDS_BETWEEN = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """One kind of record: how many were measured, mean bytes of the value, mean and highest bytes in memory."""
-
-    what: str
-    records: int
-    value_bytes: float
-    memory_bytes: float
-    most: int
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("views", type=Path, metavar="VIEWS.yaml", help="the feature views; tables are relative to this file")
     parser.add_argument("--sample", type=int, default=1_000, metavar="N", help="records of each kind (%(default)s)")
     parser.add_argument(
         "--events", type=int, nargs="+", default=[50, 200], metavar="N", help="lengths of the histories (50 200)"
+    )
+    parser.add_argument(
+        "--live", type=int, nargs="+", default=[20, 200, 5_000], metavar="N", help="live events of a user (20 200 5000)"
     )
 
 
@@ -60,12 +52,15 @@ def run(options: argparse.Namespace) -> int:
         with tempfile.TemporaryDirectory() as folder, EmbeddedStore(Path(folder)) as store:
             kinds = _kinds(tables, views.user, views.item, max(1, options.sample), options.events)
             costs = asyncio.run(_measure(store.url, kinds))
+            if views.events is not None:
+                costs += asyncio.run(live_costs(store.url, views, options.live))
     except (ViewsError, TablesInvalidError, FeatureStoreError) as error:
         print(error, file=sys.stderr)
         return 1
     print("| record | measured | value, mean bytes | in memory, mean bytes | in memory, highest |\n|---|---|---|---|---|")
     for cost in costs:
-        print(f"| {cost.what} | {cost.records:,} | {cost.value_bytes:,.0f} | {cost.memory_bytes:,.0f} | {cost.most:,} |")
+        value = "" if cost.value_bytes is None else f"{cost.value_bytes:,.0f}"
+        print(f"| {cost.what} | {cost.records:,} | {value} | {cost.memory_bytes:,.0f} | {cost.most:,} |")
     return 0
 
 

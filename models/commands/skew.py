@@ -21,7 +21,7 @@ from models.skew import TOLERANCE, ModelSkew, Replay, SkewError, measure_skew
 from models.training.run_directory import RunRefusedError
 from models.training.split import SplitEmptyError
 
-_REFUSALS = (
+REFUSALS = (
     SkewError,
     RunRefusedError,
     RepositoryError,
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             with EmbeddedStore(args.embedded) as store:
                 skews = asyncio.run(_measure(args, store.url))
-    except _REFUSALS as error:
+    except REFUSALS as error:
         print(error, file=sys.stderr)
         return 1
     for name, skew in sorted(skews.items()):
