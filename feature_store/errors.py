@@ -4,6 +4,7 @@ FeatureStoreError
 ├── RecordError                a value read from the store cannot be used
 │   ├── RecordCorruptError       undecodable, of another schema, or breaking the record's own rules
 │   ├── RecordTooLargeError      longer than the reader accepts
+│   ├── RecordWrongTypeError     no string, but another Redis type
 │   └── OwnerMismatchError       a sound record that belongs to somebody else
 ├── RecordRefusedError         a record must not be written as it is
 ├── StoreUnavailableError      the store did not answer; ``reason`` says why, from a closed set
@@ -14,6 +15,7 @@ FeatureStoreError
 ├── SpoolFailedError           the disk under the spool gave trouble, or the spool is closed
 │   └── SpoolLockedError         another process, or another part of this one, uses the spool
 ├── MaterializeError           tables could not be written whole into the store
+├── BenchmarkError             what was measured is not what should be: ways that differ, or work not done
 └── ExportError                the event log could not be made into tables
     └── EventLogGapError         events are missing from the log, or cannot be read
 """
@@ -40,7 +42,7 @@ UnavailableReason = Literal[
     "unknown",
 ]
 
-FaultKind = Literal["corrupt", "oversized", "owner_mismatch"]
+FaultKind = Literal["corrupt", "oversized", "wrong_type", "owner_mismatch"]
 
 
 class FeatureStoreError(Exception):
@@ -63,6 +65,12 @@ class RecordTooLargeError(RecordError):
     """The value is longer than the reader accepts."""
 
     kind = "oversized"
+
+
+class RecordWrongTypeError(RecordError):
+    """The key holds a list, hash, set, sorted set or stream, where a record is a string."""
+
+    kind = "wrong_type"
 
 
 class OwnerMismatchError(RecordError):
@@ -120,6 +128,10 @@ class SpoolLockedError(SpoolFailedError):
 
 class MaterializeError(FeatureStoreError):
     """The tables could not be written, or the store does not hold what was written."""
+
+
+class BenchmarkError(FeatureStoreError):
+    """A measurement would mean nothing: the ways compared gave different results, or some of the work was not done."""
 
 
 class ExportError(FeatureStoreError):

@@ -7,16 +7,13 @@ are written whole. A value older than its field's TTL counts as missing, and is 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Self
 
-import msgspec
-
 from feature_store.encoding.values import RawValue
-from feature_store.item_reads import RecordReader
+from feature_store.item_rows import ItemFeatures
 from feature_store.records import FeatureRecord
-from feature_store.stored import StoredRecords
 from feature_store.views import Entity
 
 
@@ -87,27 +84,20 @@ def fresh_values(record: FeatureRecord, rule: FreshnessRule, now: float) -> Fres
     return FreshFeatures(values, tuple(sorted(stale)), age, min(left, default=None))
 
 
-class FreshItems:
-    """A reader whose items hold only values that are still good: for all that fill the item cache.
+class ItemFreshness:
+    """One rule and one clock for all that fill the item cache: requests, the preload, the refresher."""
 
-    What the cache holds can outlive its TTL by as long as the cache keeps it.
-    """
-
-    def __init__(self, store: RecordReader, rule: FreshnessRule, wall_clock: Callable[[], float] = time.time) -> None:
-        self._store = store
+    def __init__(self, rule: FreshnessRule = NEVER_EXPIRES, wall_clock: Callable[[], float] = time.time) -> None:
         self._rule = rule
         self._wall_clock = wall_clock
 
-    async def read(self, user_id: str, item_ids: Sequence[str]) -> StoredRecords:
-        """As the store's, without the items' stale values; the user is left as it is."""
-        stored = await self._store.read(user_id, item_ids)
-        if not self._rule.expires:
-            return stored
+    def of(self, items: Mapping[str, FeatureRecord | None]) -> dict[str, ItemFeatures | None]:
+        """What may be used now of the items' records, None where the store has none."""
         now = self._wall_clock()
-        return replace(stored, items={item_id: self._fresh(record, now) for item_id, record in stored.items.items()})
+        return {item_id: None if record is None else self._features(record, now) for item_id, record in items.items()}
 
-    def _fresh(self, record: FeatureRecord | None, now: float) -> FeatureRecord | None:
-        if record is None:
-            return None
+    def _features(self, record: FeatureRecord, now: float) -> ItemFeatures:
+        if not self._rule.expires:
+            return ItemFeatures(record.values)
         fresh = fresh_values(record, self._rule, now)
-        return msgspec.structs.replace(record, values=fresh.values) if fresh.stale else record
+        return ItemFeatures(fresh.values, fresh.stale, fresh.expires_in_s)

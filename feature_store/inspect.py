@@ -163,7 +163,7 @@ def _read(look: RawLook, owner: str, decode: Callable[[bytes, str], RecordT], no
     """The record, if a reader would use it, and what there is to say of its key."""
     record, fault, detail = None, None, ""
     if look.kind not in (None, "string"):
-        fault, detail = WRONG_TYPE, f"a Redis {look.kind}, where a string is needed; readers take it for absent"
+        fault, detail = WRONG_TYPE, f"a Redis {look.kind}, where a string is needed"
     elif look.value is not None:
         try:
             record = decode(look.value, owner)

@@ -3,6 +3,8 @@
 A request takes its rows in two steps around the one await on the store, and neither step trusts what the cache held
 before the await: ``begin`` copies every row it has, ``fill`` completes the copy with what the store said.
 
+No row is fresh for longer than its values are: when the next of them expires, the item is read again, and comes without it.
+
 Reads overlap: of two that bring the same item, the one that began last is kept. So a slow read that saw an item before it
 changed never undoes the refresh that follows the change.
 """
@@ -18,7 +20,7 @@ import numpy as np
 
 from feature_store.encoding.encoder import FeatureEncoder
 from feature_store.item_lookup import Lookup
-from feature_store.item_rows import EncodedItems, EncoderRows, ItemValues, Places, encode_items
+from feature_store.item_rows import EncodedItems, EncoderRows, ItemFeatures, ItemValues, Places, encode_items
 from feature_store.item_slots import ABSENT, ItemSlots
 
 
@@ -27,7 +29,8 @@ class CacheRule:
     """How much is kept, and how long.
 
     A known item is fresh for ``ttl_s``, one that the store does not have for ``unknown_ttl_s``; either is shortened by a
-    random share of up to ``jitter``, so that items loaded together do not expire together. ``capacity`` counts known items;
+    random share of up to ``jitter``, so that items loaded together do not expire together; and an item whose values expire
+    sooner (``ItemFeatures.expires_in_s``) is fresh until then. ``capacity`` counts known items;
     unknown ones have room of their own, ``unknown_share`` of it (at least one), and the oldest of them leaves first.
 
     Raises:
@@ -78,6 +81,7 @@ class ItemCache:
         self._draw = draw
         self._slots = ItemSlots(rule.capacity, max(1, int(rule.capacity * rule.unknown_share)))
         self._values: list[ItemValues | None] = [None] * self._slots.total
+        self._stale_fields: dict[int, tuple[str, ...]] = {}  # only slots that have some: mostly none at all
         self._expires_at = np.zeros(self._slots.total, np.float64)
         self._read_at = np.zeros(self._slots.total, np.int64)
         self._moment = self._changed_at = 0
@@ -116,9 +120,10 @@ class ItemCache:
         hits = int(np.count_nonzero(fresh))
         self._hits += hits
         self._misses += len(item_ids) - hits
-        return Lookup(item_ids, encoder, rows.take(slots), held=held, fresh=fresh, moment=self.moment())
+        stale = self._stale_among(item_ids, slots) if self._stale_fields else {}
+        return Lookup(item_ids, encoder, rows.take(slots), held=held, fresh=fresh, stale_fields=stale, moment=self.moment())
 
-    def fill(self, lookup: Lookup, found: Mapping[str, ItemValues | None]) -> None:
+    def fill(self, lookup: Lookup, found: Mapping[str, ItemFeatures | None]) -> None:
         """``keep`` what the store said, and ``complete`` the lookup with it."""
         self.keep(found, lookup.moment)
         self.complete(lookup, found)
@@ -127,21 +132,23 @@ class ItemCache:
         """Complete a lookup without the store: expired rows where held, else default rows; nothing is kept."""
         self.complete(lookup, {})
 
-    def keep(self, found: Mapping[str, ItemValues | None], moment: int) -> None:
-        """Keep what a read begun at ``moment`` said: values, or None where the store certainly has none.
+    def keep(self, found: Mapping[str, ItemFeatures | None], moment: int) -> None:
+        """Keep what a read begun at ``moment`` said: features, or None where the store certainly has none.
 
         An item that was read, or told to have changed, since that moment is left as it is.
         """
         for item_id in [item_id for item_id in found if self._is_news(item_id, moment)]:
             self._place(item_id, found[item_id], moment)
 
-    def complete(self, lookup: Lookup, found: Mapping[str, ItemValues | None]) -> None:
+    def complete(self, lookup: Lookup, found: Mapping[str, ItemFeatures | None]) -> None:
         """Give a lookup its missing rows; an id not in ``found`` has its expired row if there was one, else the default."""
         missing = lookup.missing
         if not missing:
             return
         ids = [item_id for item_id in missing if item_id in found or not lookup.has_stale(item_id)]
-        lookup.complete(ids, self._encoded(lookup.encoder, ids, [found.get(item_id) for item_id in ids]))
+        features = [found.get(item_id) for item_id in ids]
+        encoded = self._encoded(lookup.encoder, ids, [None if each is None else each.values for each in features])
+        lookup.complete(ids, encoded, {item_id: each.stale for item_id, each in zip(ids, features, strict=True) if each})
 
     def outdated(self, item_ids: Iterable[str]) -> list[str]:
         """These items have changed in the store: those held, which go on being served until they are replaced.
@@ -156,13 +163,13 @@ class ItemCache:
         ids = (self._slots.id_of(slot) for slot in range(start, min(stop, self._slots.total)))
         return self.outdated(item_id for item_id in ids if item_id)
 
-    def replace(self, found: Mapping[str, ItemValues | None], moment: int) -> None:
+    def replace(self, found: Mapping[str, ItemFeatures | None], moment: int) -> None:
         """Replace items that are held by what a read begun at ``moment`` said, encoded at once for every model's encoder."""
         news = {item_id: found[item_id] for item_id in found if self._holds(item_id) and self._is_news(item_id, moment)}
-        slots = self._slots.find([item_id for item_id, values in news.items() if values is not None])
+        slots = self._slots.find([item_id for item_id, features in news.items() if features is not None])
         encoded = [(rows, rows.encoded(slots)) for rows in self._rows_of.values()]
-        for item_id, values in news.items():
-            self._place(item_id, values, moment)
+        for item_id, features in news.items():
+            self._place(item_id, features, moment)
         for rows, mask in encoded:
             self._encode(rows, slots[mask])
         self._refreshed += len(news)
@@ -217,12 +224,25 @@ class ItemCache:
             items.put(others, encode_items(encoder, [ids[row] for row in others], [values[row] for row in others]))
         return items
 
-    def _place(self, item_id: str, values: ItemValues | None, moment: int) -> None:
+    def _stale_among(self, item_ids: Sequence[str], slots: Places) -> dict[str, tuple[str, ...]]:
+        """The expired fields of those items whose slot has some."""
+        stale = self._stale_fields
+        return {item_id: stale[slot] for item_id, slot in zip(item_ids, slots.tolist(), strict=True) if slot in stale}
+
+    def _place(self, item_id: str, features: ItemFeatures | None, moment: int) -> None:
         """Put an item's raw values into its slot, or into a free one, or into another's."""
-        slot = self._slots.place(item_id, known=values is not None)
-        ttl_s = self._rule.unknown_ttl_s if values is None else self._rule.ttl_s
-        self._values[slot] = values
-        self._expires_at[slot] = self._clock() + ttl_s * (1 - self._rule.jitter * self._draw())
+        slot = self._slots.place(item_id, known=features is not None)
+        self._values[slot] = None if features is None else features.values
+        self._expires_at[slot] = self._clock() + self._lifetime_s(features)
         self._read_at[slot] = moment
+        if features is not None and features.stale:
+            self._stale_fields[slot] = features.stale
+        elif self._stale_fields:
+            self._stale_fields.pop(slot, None)
         for rows in self._rows_of.values():
             rows.forget(slot)
+
+    def _lifetime_s(self, features: ItemFeatures | None) -> float:
+        ttl_s = self._rule.unknown_ttl_s if features is None else self._rule.ttl_s
+        lifetime_s = ttl_s * (1 - self._rule.jitter * self._draw())
+        return lifetime_s if features is None or features.expires_in_s is None else min(lifetime_s, features.expires_in_s)

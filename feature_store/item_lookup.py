@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -22,11 +22,14 @@ class Lookup:
         *,
         held: Mask,
         fresh: Mask,
+        stale_fields: Mapping[str, tuple[str, ...]],
         moment: int,
     ) -> None:
+        """``stale_fields`` names, for items held, the fields that their rows were made without because they had expired."""
         self.encoder = encoder
         self.moment = moment
         self._items = items
+        self._stale_fields = dict(stale_fields)
         self._rows = np.flatnonzero(~fresh)
         ids = [item_ids[row] for row in self._rows.tolist()]
         self._place_of = {item_id: place for place, item_id in enumerate(dict.fromkeys(ids))}
@@ -50,6 +53,11 @@ class Lookup:
         """Rows whose features have expired and could not be fetched anew."""
         return int(np.count_nonzero(self._stale[self._places]))
 
+    @property
+    def stale_fields(self) -> tuple[str, ...]:
+        """Fields that some row was made without because the stored value had expired; sorted."""
+        return tuple(sorted(set().union(*self._stale_fields.values()))) if self._stale_fields else ()
+
     def block(self) -> Block:
         """The encoded rows, in the order of the request.
 
@@ -64,8 +72,10 @@ class Lookup:
         """Whether an expired row stands in for the missing item."""
         return bool(self._stale[self._place_of[item_id]])
 
-    def complete(self, item_ids: Sequence[str], items: EncodedItems) -> None:
-        """Write the rows of missing items; the missing that are not named keep what they have."""
+    def complete(self, item_ids: Sequence[str], items: EncodedItems, stale_fields: Mapping[str, tuple[str, ...]]) -> None:
+        """Write the rows of missing items, and their expired fields; the missing that are not named keep what they have."""
+        self._stale_fields.update(dict.fromkeys(item_ids, ()))
+        self._stale_fields.update(stale_fields)
         source = np.full(len(self._place_of), ABSENT, np.int64)
         named = [self._place_of[item_id] for item_id in item_ids]
         source[named] = np.arange(len(named))

@@ -13,8 +13,9 @@ from functools import partial
 from typing import Protocol
 
 from feature_store.errors import StoreUnavailableError, UnavailableReason
+from feature_store.freshness import ItemFreshness
 from feature_store.item_cache import ItemCache
-from feature_store.item_rows import ItemValues
+from feature_store.item_rows import ItemFeatures
 from feature_store.stored import StoredRecords
 
 NOBODY = "(nobody)"
@@ -37,9 +38,9 @@ class RecordReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SharedItems:
-    """What a read said of its items: as in ``StoredRecords``; ``faults`` has no word on the user."""
+    """What a read said of its items: as in ``StoredRecords``, so far as it may be used; ``faults`` has no word on the user."""
 
-    items: Mapping[str, ItemValues | None]
+    items: Mapping[str, ItemFeatures | None]
     faults: tuple[str, ...]
 
 
@@ -48,47 +49,62 @@ Answer = tuple[StoredRecords, UnavailableReason | None]
 _NOTHING = StoredRecords(None, None, {})
 
 
+@dataclass(frozen=True, slots=True)
+class ReadAnswer:
+    """What one read brought: ``items`` as far as they may be used, the user as stored; or why it is ``unavailable``."""
+
+    stored: StoredRecords
+    items: Mapping[str, ItemFeatures | None]
+    unavailable: UnavailableReason | None
+
+
+_TIMED_OUT = ReadAnswer(_NOTHING, {}, "timeout")
+
+
 class ItemReads:
     """The reads under way, by item; for one event loop."""
 
-    def __init__(self, store: RecordReader, cache: ItemCache) -> None:
+    def __init__(self, store: RecordReader, cache: ItemCache, freshness: ItemFreshness) -> None:
         self._store = store
         self._cache = cache
+        self._freshness = freshness
         self._under_way: dict[str, asyncio.Future[SharedItems]] = {}
-        self._tasks: set[asyncio.Task[Answer]] = set()
+        self._tasks: set[asyncio.Task[ReadAnswer]] = set()
 
     def under_way(self, item_ids: Iterable[str]) -> ItemsUnderWay:
         """Those of the items that are being read already."""
         under_way = self._under_way
         return {item_id: under_way[item_id] for item_id in item_ids if item_id in under_way} if under_way else {}
 
-    async def read(self, user_id: str, item_ids: Sequence[str], moment: int, timeout_s: float) -> Answer:
+    async def read(self, user_id: str, item_ids: Sequence[str], moment: int, timeout_s: float) -> ReadAnswer:
         """One read of a user and items, which are kept in the cache as of ``moment``, even if nobody waits until the end."""
         if timeout_s <= 0:
-            return _NOTHING, "timeout"
+            return _TIMED_OUT
         if not item_ids:  # the common case: every item was held, and nobody can wait for this read
-            return await read_within(self._store, user_id, item_ids, timeout_s)
+            stored, unavailable = await read_within(self._store, user_id, item_ids, timeout_s)
+            return ReadAnswer(stored, {}, unavailable)
         task = asyncio.get_running_loop().create_task(self._read(user_id, item_ids, moment))
         shared: asyncio.Future[SharedItems] = asyncio.get_running_loop().create_future()
         self._under_way.update(dict.fromkeys(item_ids, shared))
         self._tasks.add(task)
         task.add_done_callback(partial(self._end, item_ids, shared))
         done, _ = await asyncio.wait({task}, timeout=timeout_s)
-        return task.result() if done else (_NOTHING, "timeout")
+        return task.result() if done else _TIMED_OUT
 
-    async def _read(self, user_id: str, item_ids: Sequence[str], moment: int) -> Answer:
+    async def _read(self, user_id: str, item_ids: Sequence[str], moment: int) -> ReadAnswer:
         stored, unavailable = await read_within(self._store, user_id, item_ids, _READ_LIMIT_S)
-        self._cache.keep(values_of(stored), moment)
-        return stored, unavailable
+        items = self._freshness.of(stored.items)
+        self._cache.keep(items, moment)
+        return ReadAnswer(stored, items, unavailable)
 
-    def _end(self, item_ids: Sequence[str], shared: asyncio.Future[SharedItems], task: asyncio.Task[Answer]) -> None:
+    def _end(self, item_ids: Sequence[str], shared: asyncio.Future[SharedItems], task: asyncio.Task[ReadAnswer]) -> None:
         self._tasks.discard(task)
         for item_id in item_ids:
             self._under_way.pop(item_id, None)
         failed = task.cancelled() or task.exception() is not None
-        stored = _NOTHING if failed else task.result()[0]
-        faults = tuple(fault for fault in stored.faults if fault.startswith("item_"))
-        shared.set_result(SharedItems(values_of(stored), faults))
+        read = _TIMED_OUT if failed else task.result()
+        faults = tuple(fault for fault in read.stored.faults if fault.startswith("item_"))
+        shared.set_result(SharedItems(read.items, faults))
 
 
 async def shared_items(under_way: ItemsUnderWay, timeout_s: float) -> SharedItems:
@@ -99,7 +115,7 @@ async def shared_items(under_way: ItemsUnderWay, timeout_s: float) -> SharedItem
     pending = {shared for shared in under_way.values() if not shared.done()}
     if pending and timeout_s > 0:
         await asyncio.wait(pending, timeout=timeout_s)
-    found: dict[str, ItemValues | None] = {}
+    found: dict[str, ItemFeatures | None] = {}
     faults: dict[str, None] = {}
     for item_id, shared in under_way.items():
         read = shared.result() if shared.done() else None
@@ -119,8 +135,3 @@ async def read_within(store: RecordReader, user_id: str, item_ids: Sequence[str]
         return _NOTHING, error.reason
     except TimeoutError:
         return _NOTHING, "timeout"
-
-
-def values_of(stored: StoredRecords) -> dict[str, ItemValues | None]:
-    """The items' raw values by id, None where the store has none."""
-    return {item_id: None if record is None else record.values for item_id, record in stored.items.items()}

@@ -15,8 +15,9 @@ from itertools import islice
 from typing import Protocol
 
 from feature_store.errors import StoreUnavailableError
+from feature_store.freshness import ItemFreshness
 from feature_store.item_cache import ItemCache
-from feature_store.item_reads import NOBODY, RecordReader, read_within, values_of
+from feature_store.item_reads import NOBODY, RecordReader, read_within
 from feature_store.redis.changes import Changes, StreamPosition
 
 _log = logging.getLogger("rankline.item_refresh")
@@ -72,8 +73,11 @@ class ItemRefresher:
         cache: ItemCache,
         rule: RefreshRule | None = None,
         *,
+        freshness: ItemFreshness | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
+        """``freshness``: of the requests that use the cache (``OnlineFeatures.freshness``); without it nothing expires."""
+        self._freshness = freshness or ItemFreshness()
         self._changes = changes
         self._store = store
         self._cache = cache
@@ -161,9 +165,9 @@ class ItemRefresher:
         stored, unavailable = await read_within(self._store, NOBODY, item_ids, self._rule.read_timeout_s)
         if unavailable is not None:
             raise StoreUnavailableError(unavailable)
-        found = [(item_id, values) for item_id, values in values_of(stored).items() if gone or values is not None]
+        found = [(item_id, record) for item_id, record in stored.items.items() if gone or record is not None]
         for start in range(0, len(found), _TURN_ITEMS):
-            self._cache.replace(dict(found[start : start + _TURN_ITEMS]), moment)
+            self._cache.replace(self._freshness.of(dict(found[start : start + _TURN_ITEMS])), moment)
             await asyncio.sleep(0)
         await asyncio.sleep(self._rule.chunk_pause_s)
 

@@ -17,6 +17,18 @@ Places = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
+class ItemFeatures:
+    """What may be used of an item's record when it was read: its ``values``, and the names of the ``stale`` ones, left out.
+
+    ``expires_in_s`` is the time until the next of the values expires, None if none ever does.
+    """
+
+    values: ItemValues
+    stale: tuple[str, ...] = ()
+    expires_in_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class EncodedItems:
     """``block`` [n] and, per row, whether it was made from all of the item's own features (``known`` bool [n])."""
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from feature_store.encoding.encoder import Block, FeatureEncoder
 from feature_store.encoding.values import RawValue
 from feature_store.errors import UnavailableReason
-from feature_store.freshness import NEVER_EXPIRES, FreshItems, FreshnessRule, fresh_values
+from feature_store.freshness import NEVER_EXPIRES, FreshnessRule, ItemFreshness, fresh_values
 from feature_store.item_cache import ItemCache
-from feature_store.item_reads import NOBODY, ItemReads, RecordReader, read_within, shared_items, values_of
+from feature_store.item_reads import NOBODY, ItemReads, RecordReader, read_within, shared_items
 from feature_store.views import FeatureViews
 
 _PRELOAD_ITEMS = 500
@@ -27,9 +27,10 @@ class FetchedFeatures:
     ``history_times`` are in the unit of the interactions table; ``..._written_at`` are Unix seconds of the writer's clock.
     ``user`` is None where the store has no sound features of the user, and holds those that are still good; ``user_stale``
     names the expired ones. The history is empty where it has none. ``unknown_items`` counts rows encoded without the item's
-    own features, ``stale_items`` rows from expired ones. ``unavailable`` names why the store gave nothing; ``faults`` names
-    values that could not be used (``StoredRecords.faults``, ``items_unavailable`` where another's read of some items came to
-    nothing).
+    own features, ``stale_items`` rows from outlived ones, which the store could not be asked for again; ``items_stale`` names
+    the fields that some row was made without because they had expired. ``unavailable`` names why the store gave nothing;
+    ``faults`` names values that could not be used (``StoredRecords.faults``, ``items_unavailable`` where another's read of
+    some items came to nothing).
     """
 
     user: Mapping[str, RawValue] | None
@@ -42,6 +43,7 @@ class FetchedFeatures:
     items: Block
     unknown_items: int
     stale_items: int
+    items_stale: tuple[str, ...]
     encoding_ms: float
     unavailable: UnavailableReason | None
     faults: tuple[str, ...]
@@ -59,17 +61,17 @@ class OnlineFeatures:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """``views`` say how long values may be used; without them, for ever."""
-        store = store if views is None else FreshItems(store, FreshnessRule.of(views.item), wall_clock)
         self._store = store
         self._cache = cache
-        self._reads = ItemReads(store, cache)
+        self._freshness = ItemFreshness(NEVER_EXPIRES if views is None else FreshnessRule.of(views.item), wall_clock)
+        self._reads = ItemReads(store, cache, self._freshness)
         self._user_rule = NEVER_EXPIRES if views is None else FreshnessRule.of(views.user)
         self._wall_clock = wall_clock
 
     @property
-    def store(self) -> RecordReader:
-        """The store as it is read here, expired values left out: what refreshes the cache must read it the same way."""
-        return self._store
+    def freshness(self) -> ItemFreshness:
+        """How long the items' values are used here: what refreshes the cache must go by the same."""
+        return self._freshness
 
     async def fetch(self, user_id: str, item_ids: Sequence[str], encoder: FeatureEncoder, timeout_s: float) -> FetchedFeatures:
         """The features of a user and of candidates (duplicates allowed), within about ``timeout_s``."""
@@ -79,14 +81,13 @@ class OnlineFeatures:
         deadline = time.monotonic() + timeout_s
         under_way = self._reads.under_way(lookup.missing)
         unread = [item_id for item_id in lookup.missing if item_id not in under_way]
-        stored, unavailable = await self._reads.read(user_id, unread, lookup.moment, timeout_s)
+        read = await self._reads.read(user_id, unread, lookup.moment, timeout_s)
         shared = await shared_items(under_way, deadline - time.monotonic())
         started = time.perf_counter()
-        self._cache.complete(lookup, {**shared.items, **values_of(stored)})
+        self._cache.complete(lookup, {**shared.items, **read.items})
         encoding_s += time.perf_counter() - started
-        user = stored.user
+        user, history = read.stored.user, read.stored.history
         fresh = None if user is None else fresh_values(user, self._user_rule, self._wall_clock())
-        history = stored.history
         return FetchedFeatures(
             user=None if fresh is None else fresh.values,
             user_stale=() if fresh is None else fresh.stale,
@@ -98,9 +99,10 @@ class OnlineFeatures:
             items=lookup.block(),
             unknown_items=lookup.unknown_count,
             stale_items=lookup.stale_count,
+            items_stale=lookup.stale_fields,
             encoding_ms=encoding_s * 1e3,
-            unavailable=unavailable,
-            faults=stored.faults + shared.faults,
+            unavailable=read.unavailable,
+            faults=read.stored.faults + shared.faults,
         )
 
     async def preload(self, item_ids: Sequence[str], encoder: FeatureEncoder, timeout_s: float) -> int:
@@ -113,5 +115,5 @@ class OnlineFeatures:
             stored, unavailable = await read_within(self._store, NOBODY, lookup.missing, timeout_s)
             if unavailable is not None:
                 break
-            self._cache.fill(lookup, values_of(stored))
+            self._cache.fill(lookup, self._freshness.of(stored.items))
         return self._cache.counts.held

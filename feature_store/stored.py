@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from feature_store.errors import RecordError
+from feature_store.errors import OwnerMismatchError, RecordError, RecordWrongTypeError
 from feature_store.records import FeatureRecord, HistoryRecord, decode_features, decode_history
 
 Kind = Literal["user", "history", "item"]
 RecordT = TypeVar("RecordT")
+StoredValue = bytes | RecordWrongTypeError | None
+"""A key's bytes, None where there is no key, or the error that says that it holds no bytes."""
 
 OWNER_MISMATCH = "owner_mismatch"
 
@@ -20,26 +22,25 @@ class StoredRecords:
     """What the store holds of one user and some items.
 
     ``items`` maps an id to its record, or to None where the store certainly has none. An id is left out where nothing
-    certain is known: its value is at fault, or another value of the same reply belonged to somebody else, which makes
-    every absence in that reply doubtful. ``faults`` holds ``<user|history|item>_<kind of RecordError>``, one per value.
+    certain is known: its value is at fault, or the replies were ``mixed_up``, which makes every absence among them doubtful.
+    An item under which another Redis type than a string is stored counts as one that the store does not have; a user's
+    features or history of such a type are at fault. ``faults`` holds ``<user|history|item>_<kind of RecordError>``, one per
+    value.
     """
 
     user: FeatureRecord | None
     history: HistoryRecord | None
     items: Mapping[str, FeatureRecord | None]
     faults: tuple[str, ...] = ()
-
-    @property
-    def owner_mismatch(self) -> bool:
-        """Whether some value belonged to another owner than the one asked for."""
-        return any(fault.endswith(OWNER_MISMATCH) for fault in self.faults)
+    mixed_up: bool = False
+    """Some value belonged to another owner than the one asked for, or features and history came in each other's place."""
 
 
-def read_reply(user_id: str, item_ids: Sequence[str], values: Sequence[bytes | None]) -> StoredRecords:
+def read_reply(user_id: str, item_ids: Sequence[str], values: Sequence[StoredValue]) -> StoredRecords:
     """Decode the values of a user's features, a user's history and the items, in this order.
 
     Args:
-        values: ``2 + len(item_ids)`` values; None where the store has no value.
+        values: ``2 + len(item_ids)`` values.
     """
     faults: list[str] = []
     user, _ = _read("user", values[0], user_id, decode_features, faults)
@@ -49,21 +50,36 @@ def read_reply(user_id: str, item_ids: Sequence[str], values: Sequence[bytes | N
         record, certain = _read("item", value, item_id, decode_features, faults)
         if certain:
             items[item_id] = record
-    stored = StoredRecords(user, history, items, tuple(faults))
-    if stored.owner_mismatch:
-        present = {item_id: record for item_id, record in items.items() if record is not None}
-        return StoredRecords(user, history, present, stored.faults)
-    return stored
+    mixed_up = (
+        any(fault.endswith(OWNER_MISMATCH) for fault in faults)
+        or ("user_corrupt" in faults and _is_record(values[0], user_id, decode_history))
+        or ("history_corrupt" in faults and _is_record(values[1], user_id, decode_features))
+    )
+    if mixed_up:
+        items = {item_id: record for item_id, record in items.items() if record is not None}
+    return StoredRecords(user, history, items, tuple(faults), mixed_up)
 
 
 def _read(
-    kind: Kind, value: bytes | None, owner: str, decode: Callable[[bytes, str], RecordT], faults: list[str]
+    kind: Kind, value: StoredValue, owner: str, decode: Callable[[bytes, str], RecordT], faults: list[str]
 ) -> tuple[RecordT | None, bool]:
     """The record or None, and whether that is certain; a fault is appended to ``faults``."""
     if value is None:
         return None, True
     try:
+        if isinstance(value, RecordWrongTypeError):
+            raise value
         return decode(value, owner), True
     except RecordError as error:
         faults.append(f"{kind}_{error.kind}")
         return None, False
+
+
+def _is_record(value: StoredValue, owner: str, decode: Callable[[bytes, str], RecordT]) -> bool:
+    """Whether the value is a sound record of the kind that ``decode`` reads, whoever its owner is."""
+    try:
+        return isinstance(value, bytes) and bool(decode(value, owner))
+    except OwnerMismatchError:
+        return True
+    except RecordError:
+        return False

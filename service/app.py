@@ -125,7 +125,7 @@ def _build(settings: Settings) -> Parts:
         cache=cache,
         features=features,
         changes=changes,
-        refresher=ItemRefresher(changes, features.store, cache),
+        refresher=ItemRefresher(changes, store, cache, freshness=features.freshness),
         views=views,
         live=_live_events(settings, views, url, keys, telemetry),
         executor=executor,

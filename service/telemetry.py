@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping
+from typing import Literal
 
 from prometheus_client import (
     CollectorRegistry,
@@ -78,7 +79,9 @@ class Telemetry:
         )
         self.candidates = Histogram("rankline_candidates", "Candidates of a request", buckets=_ROWS, registry=r)
         self.degraded = Counter("rankline_degraded", "Degraded answers", ["level", "reason"], registry=r)
-        self.missing = Counter("rankline_missing_features", "Fields defaulted, by answer", ["field"], registry=r)
+        self.missing = Counter(
+            "rankline_missing_features", "Fields without a usable value, by answer", ["field", "status"], registry=r
+        )
         self.unknown = Counter("rankline_unknown_entities", "Entities not in the store", ["entity"], registry=r)
         self.batch_rows = Histogram("rankline_batch_rows", "Rows of one scoring call", ["model"], buckets=_ROWS, registry=r)
         self.batch_requests = Counter("rankline_batch_requests", "Requests scored, by model", ["model"], registry=r)
@@ -139,14 +142,19 @@ class Telemetry:
         self.candidates.observe(candidates)
         if answer.degraded is not None:
             self.degraded.labels(answer.degraded.level, self._reasons(answer.degraded.reason)).inc()
+        self._count_fields("stale", answer.freshness.stale)
+        self._count_fields("refused", answer.freshness.refused)
         if answer.freshness.user_known is None:
             return  # the store was not asked: nothing is known to be missing from it
-        for field in answer.freshness.missing:
-            self.missing.labels(self._fields(field)).inc()
+        self._count_fields("missing", answer.freshness.missing)
         if not answer.freshness.user_known:
             self.unknown.labels("user").inc()
         if answer.freshness.unknown_candidates:
             self.unknown.labels("item").inc(answer.freshness.unknown_candidates)
+
+    def _count_fields(self, status: Literal["missing", "stale", "refused"], fields: Iterable[str]) -> None:
+        for field in fields:
+            self.missing.labels(self._fields(field), status).inc()
 
     def stages_done(self, timings_ms: Mapping[str, float]) -> None:
         """Book a whole request's stages."""

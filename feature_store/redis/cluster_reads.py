@@ -16,7 +16,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import hiredis
 from redis import exceptions as driver
 from redis.asyncio.connection import AbstractConnection
 from redis.crc import key_slot
@@ -25,7 +24,9 @@ from feature_store.errors import StoreUnavailableError
 from feature_store.redis.cluster_slots import Address, SlotMap
 from feature_store.redis.connections import ask, driver_errors
 from feature_store.redis.topology_lookup import Lookup
-from feature_store.redis.topology_node import HeldValues, StoreNode, are_values
+from feature_store.redis.topology_node import HeldValues, StoreNode
+from feature_store.redis.value_replies import get_reply, mget_reply, packed_get, packed_mget
+from feature_store.stored import StoredValue
 
 MAX_HOPS = 5
 """How often a key is asked for at most, the first time included."""
@@ -47,14 +48,14 @@ class ClusterReads:
         self._slots: Lookup[SlotMap] = Lookup(self._fetch_slots, pause_s=_LOOK_AGAIN_S)
 
     @asynccontextmanager
-    async def held_values(self, keys: list[bytes]) -> AsyncIterator[HeldValues]:
-        """The values of the keys, by one MGET a slot; the connections go back to their pools when the context ends.
+    async def held_values(self, single: Sequence[bytes], many: Sequence[bytes]) -> AsyncIterator[HeldValues]:
+        """As ``StoreNode``, by one MGET a slot of the ``many``; the connections go back to their pools when the context ends.
 
         Raises:
             StoreUnavailableError: no usable answer from some node concerned.
         """
         async with AsyncExitStack() as stack:
-            exchange = _Exchange(stack, self.node, keys)
+            exchange = _Exchange(stack, self.node, single, many)
             try:
                 async with asyncio.timeout(self._timeout_s):
                     slots = self._slots.last or await self._slots.find()
@@ -127,11 +128,13 @@ class ClusterReads:
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """An MGET of keys of one slot: their positions among all keys, and where to ask."""
+    """A GET, or an MGET of keys of one slot: their positions among all keys, and where to ask."""
 
     slot: int
     positions: tuple[int, ...]
     at: Address
+    single: bool
+    """Asked for by GET."""
     asking: bool = False
     """Sent after an ASK redirection: the node answers for a slot that is still on its way to it."""
 
@@ -139,12 +142,15 @@ class _Question:
 class _Exchange:
     """One read: asks, follows redirections, and holds every connection until the values are checked."""
 
-    def __init__(self, stack: AsyncExitStack, node: Callable[[Address], StoreNode], keys: list[bytes]) -> None:
+    def __init__(
+        self, stack: AsyncExitStack, node: Callable[[Address], StoreNode], single: Sequence[bytes], many: Sequence[bytes]
+    ) -> None:
         self._stack = stack
         self._node = node
-        self._keys = keys
+        self._keys = [*single, *many]
+        self._single = len(single)
         self._held: dict[Address, AbstractConnection] = {}
-        self.values: list[bytes | None] = [None] * len(keys)
+        self.values: list[StoredValue] = [None] * len(self._keys)
         self.redirected = False
 
     async def run(self, slots: SlotMap) -> None:
@@ -153,10 +159,7 @@ class _Exchange:
         Raises:
             StoreUnavailableError: a node concerned gives no usable answer; ``cluster_down`` after too many redirections.
         """
-        positions: defaultdict[int, list[int]] = defaultdict(list)
-        for position, key in enumerate(self._keys):
-            positions[key_slot(key)].append(position)
-        questions = [_Question(slot, tuple(where), slots.owner(slot)) for slot, where in positions.items()]
+        questions = self._questions(slots)
         for _ in range(MAX_HOPS):
             by_node: defaultdict[Address, list[_Question]] = defaultdict(list)
             for question in questions:
@@ -172,6 +175,17 @@ class _Exchange:
                 return
             self.redirected = True
         raise StoreUnavailableError("cluster_down", f"redirected {MAX_HOPS} times")
+
+    def _questions(self, slots: SlotMap) -> list[_Question]:
+        by_slot: defaultdict[int, list[int]] = defaultdict(list)
+        of_keys = [key_slot(key) for key in self._keys]
+        for position in range(self._single, len(self._keys)):
+            by_slot[of_keys[position]].append(position)
+        single = [
+            _Question(slot, (position,), slots.owner(slot), single=True)
+            for position, slot in enumerate(of_keys[: self._single])
+        ]
+        return single + [_Question(slot, tuple(each), slots.owner(slot), single=False) for slot, each in by_slot.items()]
 
     async def distrust(self) -> None:
         """Drop the connections held, and all others of the nodes concerned."""
@@ -192,7 +206,8 @@ class _Exchange:
             raise
 
     def _packed(self, question: _Question) -> bytes:
-        command: bytes = hiredis.pack_command((b"MGET", *map(self._keys.__getitem__, question.positions)))  # type: ignore[arg-type]
+        keys = [self._keys[position] for position in question.positions]
+        command = packed_get(keys[0]) if question.single else packed_mget(keys)
         return b"*1\r\n$6\r\nASKING\r\n" + command if question.asking else command
 
     def _take(self, question: _Question, reply: object, slots: SlotMap) -> list[_Question]:
@@ -224,12 +239,9 @@ async def _reply(connection: AbstractConnection, question: _Question) -> Any:
     if question.asking:
         await connection.read_response()
     try:
-        reply = await connection.read_response()
+        return [await get_reply(connection)] if question.single else await mget_reply(connection, len(question.positions))
     except (driver.AskError, driver.TryAgainError) as error:
         return error
-    if are_values(reply, len(question.positions)):
-        return reply
-    raise StoreUnavailableError("protocol", f"MGET of {len(question.positions)} keys was not answered by as many values")
 
 
 def _raise_first(outcomes: Sequence[Any]) -> None:

@@ -5,7 +5,9 @@ are always a fault, and the driver's refusal of such connections stays on.
 
 The least that a server's user must be allowed to read and write records, as Redis ACL rules (``rankline`` is the key prefix)::
 
-    ACL SETUSER rankline on >PASSWORD resetchannels ~rankline:* +mget +exists +set +ping +select
+    ACL SETUSER rankline on >PASSWORD resetchannels ~rankline:* +get +mget +exists +set +ping +select
+    to apply, merge and export live events and to follow changed items, also +eval +evalsha +del +incr +expire
+        +xadd +xlen +xrange +xrevrange +zadd +zscore +zrevrange +zremrangebyrank, and in a cluster +info
     behind sentinels, also +role; in a cluster, also +cluster|slots +asking +command
     on the sentinels themselves: ACL SETUSER watcher on >PASSWORD +sentinel|get-master-addr-by-name
 """

@@ -14,8 +14,7 @@ from redis import exceptions as driver
 from feature_store.inspect import RawLook
 from feature_store.redis.connections import driver_errors
 from feature_store.redis.topology import Client, open_client
-
-_WRONG_TYPE = "WRONGTYPE"
+from feature_store.redis.value_replies import is_wrong_type
 
 
 class RedisInspection:
@@ -75,17 +74,17 @@ class RedisInspection:
         if kind not in (None, "string"):
             return None, kind
         try:
-            value = await self._client.getrange(key, 0, max_bytes)
-            if value or kind is not None:
-                return bytes(value), kind  # type: ignore[arg-type]  # bytes, as no client here decodes replies
-        except driver.NoPermissionError:
-            pass  # the service's own user has MGET only
+            try:
+                value = await self._client.getrange(key, 0, max_bytes)
+                if value or kind is not None:
+                    return bytes(value), kind  # type: ignore[arg-type]  # bytes, as no client here decodes replies
+            except driver.NoPermissionError:
+                pass  # the service's own user has GET and MGET only
+            return await self._client.execute_command("GET", key), kind
         except driver.ResponseError as error:
-            if str(error).startswith(_WRONG_TYPE):
+            if is_wrong_type(error):
                 return None, "other"
             raise
-        reply = await self._client.execute_command("MGET", key)
-        return reply[0], kind
 
 
 async def _allowed(question: Awaitable[Any]) -> Any:

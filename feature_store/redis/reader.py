@@ -50,7 +50,8 @@ class RedisStore:
     async def read(self, user_id: str, item_ids: Sequence[str]) -> StoredRecords:
         """The user's features and history, and the items' features, in one round trip.
 
-        That is a single MGET; in a cluster, one exchange with every node that holds some of the keys, all at the same time.
+        That is two GETs and an MGET of the items, written at once; in a cluster, one such exchange with every node that holds
+        some of the keys, all at the same time.
 
         Cancelling the caller leaves the exchange running to its own timeout.
 
@@ -97,9 +98,9 @@ class RedisStore:
         return result
 
     async def _read(self, user_id: str, item_ids: list[str]) -> StoredRecords:
-        keys = [self._keys.user(user_id), self._keys.history(user_id), *map(self._keys.item, item_ids)]
-        async with self._servers.held_values(keys) as held:
+        own = [self._keys.user(user_id), self._keys.history(user_id)]
+        async with self._servers.held_values(own, [*map(self._keys.item, item_ids)]) as held:
             stored = read_reply(user_id, item_ids, held.values)
-            if stored.owner_mismatch:
+            if stored.mixed_up:
                 await held.distrust()
             return stored

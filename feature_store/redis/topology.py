@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeGuard
 
@@ -22,8 +23,10 @@ Client = Redis | RedisCluster
 class Servers(Protocol):
     """What the read path needs of a server, of the master behind sentinels, or of a cluster."""
 
-    def held_values(self, keys: list[bytes]) -> AbstractAsyncContextManager[HeldValues]:
+    def held_values(self, single: Sequence[bytes], many: Sequence[bytes]) -> AbstractAsyncContextManager[HeldValues]:
         """The values of the keys in one round trip, the connections held until the context ends.
+
+        ``single`` keys are told to be of a wrong type where they are, ``many`` keys of a wrong type count as absent.
 
         Raises:
             StoreUnavailableError: no usable answer.

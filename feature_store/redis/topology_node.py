@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -13,15 +13,17 @@ from redis.asyncio.connection import AbstractConnection
 
 from feature_store.errors import StoreUnavailableError
 from feature_store.redis.connections import ask, driver_errors
+from feature_store.redis.value_replies import get_reply, mget_reply, packed_get, packed_mget
+from feature_store.stored import StoredValue
 
 _TEARDOWN_PAUSE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class HeldValues:
-    """Values in the order of the keys asked for, while the connections that brought them are still held."""
+    """Values in the order of the keys asked for, the single ones first, while the connections that brought them are held."""
 
-    values: list[bytes | None]
+    values: list[StoredValue]
     distrust: Callable[[], Awaitable[None]]
     """Drop those connections, and all others that may have been mixed up with them."""
 
@@ -34,18 +36,17 @@ class StoreNode:
         self._torn_down_at = -math.inf
 
     @asynccontextmanager
-    async def held_values(self, keys: list[bytes]) -> AsyncIterator[HeldValues]:
-        """The values of the keys, by one MGET; the connection goes back to the pool when the context ends.
+    async def held_values(self, single: Sequence[bytes], many: Sequence[bytes]) -> AsyncIterator[HeldValues]:
+        """The values of the keys, by one write; the connection goes back to the pool when the context ends.
+
+        ``single`` keys are told to be of a wrong type where they are, ``many`` keys of a wrong type count as absent.
 
         Raises:
             StoreUnavailableError: no usable answer.
         """
         async with self.borrowed() as connection:
-            reply = await ask(connection, b"MGET", *keys)
-            if not are_values(reply, len(keys)):
-                await connection.disconnect(nowait=True)
-                raise StoreUnavailableError("protocol", f"MGET of {len(keys)} keys was not answered by as many values")
-            yield HeldValues(reply, lambda: self.distrust(connection))
+            values = await _exchange(connection, single, many)
+            yield HeldValues(values, lambda: self.distrust(connection))
 
     @asynccontextmanager
     async def borrowed(self) -> AsyncIterator[AbstractConnection]:
@@ -96,6 +97,14 @@ class StoreNode:
         await self._pool.aclose()
 
 
-def are_values(reply: object, count: int) -> bool:
-    """Whether a reply to MGET is a list of so many values."""
-    return isinstance(reply, list) and len(reply) == count and all(isinstance(value, bytes | None) for value in reply)
+async def _exchange(connection: AbstractConnection, single: Sequence[bytes], many: Sequence[bytes]) -> list[StoredValue]:
+    """Everything is written at once. Anything but sound replies costs the connection: more of them may be on their way."""
+    commands = [*map(packed_get, single), *([packed_mget(many)] if many else [])]
+    try:
+        with driver_errors():
+            await connection.send_packed_command(b"".join(commands))
+            values = [await get_reply(connection) for _ in single]
+            return values + await mget_reply(connection, len(many)) if many else values
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise

@@ -107,7 +107,9 @@ class FreshnessInfo(_Wire):
     unknown_candidates: int
     stale_candidates: int
     missing: list[str] = Field(description="User, context and candidate fields without a value.")
-    stale: list[str] = Field(description="User fields whose stored value is beyond its TTL.")
+    stale: list[str] = Field(
+        description="User fields, and item fields of at least one candidate, whose stored value is beyond its TTL."
+    )
     refused: list[str] = Field(description="User fields whose stored value is not of the field's kind any more.")
 
 

@@ -49,12 +49,11 @@ def encode_query(
     if uses_history:
         inputs[HISTORY_INPUT] = encoder.encode_history([history])
     request = ScoringRequest(inputs=inputs, rows=len(query.candidates), want_attention=attention)
-    stale = tuple(sorted(encoder.views["user"].names & set(fetched.user_stale)))
     return EncodedQuery(
         request,
         history[-encoder.history_length :],
         missing=_missing(encoder, query, fetched),
-        stale=stale,
+        stale=_stale(encoder, query, fetched),
         refused=refused,
         faults=(USER_VALUE_REFUSED,) if refused else (),
     )
@@ -96,3 +95,12 @@ def _missing(encoder: FeatureEncoder, query: RankQuery, fetched: FetchedFeatures
     absent += [name for name in encoder.views["context"].names if query.context.get(name) is None]
     absent += [name for name in encoder.views["candidate"].names if name not in query.candidate_features]
     return tuple(sorted(absent))
+
+
+def _stale(encoder: FeatureEncoder, query: RankQuery, fetched: FetchedFeatures) -> tuple[str, ...]:
+    """Names of the model's user and item fields whose stored value has expired and that the request did not send itself."""
+    stale = encoder.views["user"].names & set(fetched.user_stale)
+    if fetched.items_stale:
+        own = encoder.views["item"].names - {encoder.item_key} - query.candidate_features.keys()
+        stale |= own & set(fetched.items_stale)
+    return tuple(sorted(stale))

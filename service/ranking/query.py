@@ -44,8 +44,9 @@ class Freshness:
     """How fresh the features behind an answer were: ages of the stored records in milliseconds, None where there is none.
 
     ``user_known`` is None when the store could not be asked. ``unknown_candidates`` were scored without features of their own,
-    or without some that no longer fit; ``stale_candidates`` from expired ones. Fields of the user and of the request that were
+    or without some that no longer fit; ``stale_candidates`` from outlived ones. Fields of the user and of the request that were
     defaulted are named once: ``missing`` (no value), ``stale`` (beyond the TTL) or ``refused`` (not of the field's kind).
+    ``stale`` names item fields, too, that are beyond their TTL for at least one candidate.
     """
 
     user_known: bool | None

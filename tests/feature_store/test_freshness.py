@@ -1,12 +1,14 @@
 """TTLs at read: a value is used up to its age limit and not a moment longer, whatever the clocks do."""
 
+import asyncio
 import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feature_store.freshness import NEVER_EXPIRES, FreshItems, FreshnessRule, fresh_values
+from feature_store.errors import StoreUnavailableError
+from feature_store.freshness import NEVER_EXPIRES, FreshnessRule, ItemFreshness, fresh_values
 from feature_store.item_cache import CacheRule, ItemCache
 from feature_store.online import OnlineFeatures
 from feature_store.records import feature_record, history_record
@@ -122,10 +124,68 @@ async def test_an_items_expired_field_alone_is_defaulted(age, price):
     assert fetched.unknown_items == 1
 
 
-async def test_items_are_read_as_they_are_where_none_expires():
-    stored = await FreshItems(Store(), NEVER_EXPIRES, lambda: 1e12).read("u1", ["a", "b"])
-    assert stored.items["a"].values == {"price": 14.0, "genres": ["x"]}
-    assert stored.items["b"] is None
+def test_items_are_used_as_they_are_where_none_expires():
+    stored = record({"price": 14.0})
+    items = ItemFreshness(wall_clock=lambda: 1e12).of({"a": stored, "b": None})
+    assert (items["a"].values is stored.values, items["a"].stale, items["a"].expires_in_s) == (True, (), None)
+    assert items["b"] is None
+
+
+class CachedItems:
+    """A cache in front of the store, with one clock for both, and TTLs."""
+
+    def __init__(self, **views):
+        self.now = WRITTEN
+        self.store = Store()
+        self.cache = ItemCache(CacheRule(ttl_s=300.0, jitter=0.0), clock=lambda: self.now)
+        views = shop_views(**views) if views else views_with_ttls()
+        self.features = OnlineFeatures(self.store, self.cache, views=views, wall_clock=lambda: self.now)
+
+    async def at(self, age, ids=("a",)):
+        """Price and expired item fields of a request at this age of the records."""
+        self.now = WRITTEN + age
+        fetched = await self.features.fetch("u1", list(ids), ENCODER, 5.0)
+        assert fetched.unknown_items == len(set(ids) - {"a"})
+        return 10 + 4 * fetched.items.numbers[0, 0].item(), fetched.items_stale
+
+
+async def test_a_cached_row_expires_with_its_field_and_the_field_is_told_from_then_on():
+    shop = CachedItems()
+    assert await shop.at(50) == (14.0, ())
+    assert await shop.at(59.9) == (14.0, ())
+    misses = shop.cache.counts.misses
+    assert await shop.at(60.1) == (10.0, ("price",))
+    assert shop.cache.counts.misses == misses + 1
+    assert await shop.at(90, ["a", "new"]) == (10.0, ("price",))
+    assert await shop.at(300) == (10.0, ("price",))
+    assert shop.cache.counts.misses == misses + 2  # the new item; the row without the price serves its whole time
+
+
+async def test_where_the_store_is_away_the_outlived_row_stands_in_and_the_answer_says_so():
+    shop = CachedItems()
+    await shop.at(50)
+
+    async def away(user_id, item_ids):
+        raise StoreUnavailableError("refused")
+
+    shop.store.read = away
+    shop.now = WRITTEN + 61
+    fetched = await shop.features.fetch("u1", ["a"], ENCODER, 5.0)
+    assert (fetched.items.numbers.tolist(), fetched.stale_items, fetched.unavailable) == ([[1.0]], 1, "refused")
+
+
+async def test_requests_that_wait_for_the_same_read_are_told_the_same_expired_fields():
+    shop = CachedItems()
+    shop.now = WRITTEN + 61
+    many = await asyncio.gather(*(shop.features.fetch(f"u{number}", ["a"], ENCODER, 5.0) for number in range(5)))
+    assert [each.items_stale for each in many] == [("price",)] * 5
+
+
+async def test_a_preload_holds_to_the_ttl_too():
+    shop = CachedItems()
+    shop.now = WRITTEN + 61
+    assert await shop.features.preload(["a"], ENCODER, 5.0) == 1
+    assert await shop.at(61) == (10.0, ("price",))
 
 
 async def test_without_views_nothing_expires():

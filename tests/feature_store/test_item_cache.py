@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from feature_store.item_cache import CacheCounts, CacheRule, ItemCache
+from feature_store.item_rows import ItemFeatures
 from tests.feature_store.encoders import item_encoder
 
 ENCODER = item_encoder()
@@ -51,9 +52,14 @@ def cache_of(capacity=100, jitter=0.0, draw=lambda: 0.0):
     return ItemCache(rule, clock=clock, draw=draw), clock
 
 
+def usable(found):
+    """Values that never expire."""
+    return {item_id: None if values is None else ItemFeatures(values) for item_id, values in found.items()}
+
+
 def fetch(cache, ids, found, encoder=ENCODER):
     lookup = cache.begin(ids, encoder)
-    cache.fill(lookup, {item_id: found[item_id] for item_id in lookup.missing if item_id in found})
+    cache.fill(lookup, usable({item_id: found[item_id] for item_id in lookup.missing if item_id in found}))
     return lookup
 
 
@@ -63,7 +69,7 @@ def test_a_first_request_misses_every_item_once_and_a_second_none():
     values = {"a": price(1), "b": price(2), "c": None}
     first = cache.begin(ids, ENCODER)
     assert first.missing == ["b", "a", "c"]
-    cache.fill(first, values)
+    cache.fill(first, usable(values))
     second = cache.begin(ids, ENCODER)
     assert second.missing == []
     for lookup in (first, second):
@@ -129,7 +135,7 @@ def test_a_fresh_row_that_is_evicted_during_the_wait_stays_in_the_answer():
     fetch(cache, ["a", "b"], {"a": price(1), "b": price(2)})
     lookup = cache.begin(["a", "c", "b"], ENCODER)
     fetch(cache, ["d", "e", "f"], {"d": price(4), "e": price(5), "f": price(6)})
-    cache.fill(lookup, {"c": price(3)})
+    cache.fill(lookup, usable({"c": price(3)}))
     assert_rows(lookup, ENCODER, ["a", "c", "b"], [price(1), price(3), price(2)])
 
 
@@ -188,7 +194,7 @@ def test_encoders_that_are_not_retained_are_forgotten_even_by_lookups_under_way(
     lookup = cache.begin(["a"], OTHER)
     fetch(cache, ["b"], {"b": price(2)})
     cache.retain([ENCODER.fingerprint])
-    cache.fill(lookup, {"a": price(1)})
+    cache.fill(lookup, usable({"a": price(1)}))
     assert_rows(lookup, OTHER, ["a"], [price(1)])
     assert cache.fingerprints == {ENCODER.fingerprint}
     assert_rows(cache.begin(["a", "b"], OTHER), OTHER, ["a", "b"], [price(1), price(2)])
@@ -267,8 +273,8 @@ def test_an_item_that_appears_or_goes_moves_between_the_kinds():
 def test_a_read_that_began_earlier_never_undoes_one_that_began_later():
     cache, _ = cache_of()
     early, late = cache.begin(["a"], ENCODER), cache.begin(["a"], ENCODER)
-    cache.fill(late, {"a": price(2)})
-    cache.fill(early, {"a": price(1)})
+    cache.fill(late, usable({"a": price(2)}))
+    cache.fill(early, usable({"a": price(1)}))
     assert_rows(cache.begin(["a"], ENCODER), ENCODER, ["a"], [price(2)])
     assert_rows(early, ENCODER, ["a"], [price(1)])
 
@@ -284,7 +290,7 @@ def test_a_read_under_way_when_its_item_changes_is_answered_but_not_kept():
     cache, _ = cache_of()
     lookup = cache.begin(["a", "b"], ENCODER)
     cache.outdated(["a"])
-    cache.fill(lookup, {"a": price(1), "b": None})
+    cache.fill(lookup, usable({"a": price(1), "b": None}))
     assert_rows(lookup, ENCODER, ["a", "b"], [price(1), None])
     assert cache.begin(["a"], ENCODER).missing == ["a"]
 
@@ -294,7 +300,7 @@ def test_replaced_items_serve_every_encoder_for_a_whole_time_to_live():
     for encoder in (ENCODER, OTHER):
         fetch(cache, ["a", "b"], {"a": price(1), "b": price(2)}, encoder)
     clock.now = TTL - 1
-    cache.replace({"a": price(9), "b": None, "c": price(3)}, cache.moment())
+    cache.replace(usable({"a": price(9), "b": None, "c": price(3)}), cache.moment())
     assert cache.counts.refreshed == 2
     clock.now = TTL + UNKNOWN_TTL / 2
     for encoder in (ENCODER, OTHER):
@@ -313,6 +319,51 @@ def test_every_slot_is_named_once_when_everything_is_outdated():
     assert cache.begin(["x"], ENCODER).missing == ["x"]
 
 
+def test_a_row_is_fresh_no_longer_than_its_values_are():
+    cache, clock = cache_of()
+    cache.fill(
+        cache.begin(["a", "b", "c"], ENCODER),
+        {"a": ItemFeatures(price(1), (), 30.0), "b": ItemFeatures(price(2), (), 10 * TTL), "c": ItemFeatures(price(3))},
+    )
+    clock.now = 29.9
+    assert cache.begin(["a", "b", "c"], ENCODER).missing == []
+    clock.now = 30.0
+    assert cache.begin(["a", "b", "c"], ENCODER).missing == ["a"]
+    clock.now = TTL
+    assert cache.begin(["b", "c"], ENCODER).missing == ["b", "c"]
+
+
+def test_jitter_never_makes_a_row_outlive_its_values():
+    cache, clock = cache_of(jitter=0.5, draw=lambda: 0.0)
+    cache.fill(cache.begin(["a"], ENCODER), {"a": ItemFeatures(price(1), (), 30.0)})
+    clock.now = 30.0
+    assert cache.begin(["a"], ENCODER).missing == ["a"]
+
+
+def test_expired_fields_are_told_by_every_lookup_whose_rows_were_made_without_them():
+    cache, clock = cache_of()
+    first = cache.begin(["a", "b", "c", "new"], ENCODER)
+    found = {"a": ItemFeatures({}, ("genres", "price")), "b": ItemFeatures({}, ("price", "stock")), "c": ItemFeatures(price(3))}
+    cache.fill(first, {**found, "new": None})
+    assert first.stale_fields == ("genres", "price", "stock")
+    assert cache.begin(["b", "c", "new", "b"], OTHER).stale_fields == ("price", "stock")
+    assert cache.begin(["c", "new"], ENCODER).stale_fields == ()
+    cache.replace({"a": ItemFeatures(price(1))}, cache.moment())
+    assert cache.begin(["a"], ENCODER).stale_fields == ()
+    clock.now = TTL
+    lookup = cache.begin(["a", "b"], ENCODER)
+    cache.fill_defaults(lookup)
+    assert lookup.stale_fields == ("price", "stock")  # the outlived row of b stands in
+
+
+def test_a_slots_next_item_inherits_no_expired_fields():
+    cache, _ = cache_of(capacity=1)
+    cache.fill(cache.begin(["a"], ENCODER), {"a": ItemFeatures({}, ("price",))})
+    fetch(cache, ["b"], {"b": price(2)})
+    assert cache.begin(["b"], ENCODER).stale_fields == ()
+    assert cache.begin(["a"], ENCODER).stale_fields == ()
+
+
 class CacheMachine(RuleBasedStateMachine):
     """Requests that overlap, time that passes, a store that changes or is away; the model is a plain dict."""
 
@@ -328,7 +379,16 @@ class CacheMachine(RuleBasedStateMachine):
         self.changed_at = 0
         self.open = []
 
-    @rule(item_id=st.sampled_from("abcdef"), value=st.none() | st.integers(0, 99).map(price))
+    @rule(
+        item_id=st.sampled_from("abcdef"),
+        value=st.none()
+        | st.builds(
+            ItemFeatures,
+            st.integers(0, 99).map(price),
+            st.sampled_from([(), ("old",), ("older", "old")]),
+            st.sampled_from([None, 0.5, TTL / 4, 2 * TTL]),
+        ),
+    )
     def the_store_changes(self, item_id, value):
         self.store[item_id] = value
 
@@ -341,8 +401,8 @@ class CacheMachine(RuleBasedStateMachine):
         lookup = self.cache.begin(ids, encoder)
         held_before = dict(self.filled)
         for item_id in set(ids) - set(lookup.missing):
-            values, filled_at = self.filled[item_id]
-            assert self.clock.now < filled_at + (UNKNOWN_TTL if values is None else TTL)
+            features, filled_at = self.filled[item_id]
+            assert self.clock.now < filled_at + self.lifetime(features)
         assert lookup.missing == list(dict.fromkeys(item_id for item_id in ids if item_id in lookup.missing))
         self.open.append((lookup, ids, held_before))
 
@@ -359,9 +419,16 @@ class CacheMachine(RuleBasedStateMachine):
         self.cache.fill(lookup, found)
         self.kept(found, lookup.moment, held)
         given = [self.value_given(item_id, found, lookup, stale, held_before) for item_id in ids]
-        assert_rows(lookup, lookup.encoder, ids, given)
+        assert_rows(lookup, lookup.encoder, ids, [features and features.values for features in given])
+        assert lookup.stale_fields == tuple(sorted({name for features in given if features for name in features.stale}))
         assert lookup.unknown_count == sum(values is None for values in given)
         assert lookup.stale_count == sum(item_id in stale for item_id in ids)
+
+    @staticmethod
+    def lifetime(features):
+        if features is None:
+            return UNKNOWN_TTL
+        return TTL if features.expires_in_s is None else min(TTL, features.expires_in_s)
 
     def held(self):
         """Which items have a slot, expired or not; looking changes nothing but the counts and the second chances."""

@@ -1,6 +1,7 @@
 """Changed items are read anew while their old rows serve; whatever fails is done later."""
 
 import asyncio
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from feature_store import item_rows
 from feature_store.errors import StoreUnavailableError
 from feature_store.item_cache import CacheRule, ItemCache
 from feature_store.item_refresh import ItemRefresher, RefreshRule
+from feature_store.item_rows import ItemFeatures
 from feature_store.materialize import materialize
 from feature_store.online import OnlineFeatures
 from feature_store.records import feature_record
@@ -22,6 +24,7 @@ from feature_store.stored import StoredRecords
 from feature_store.tables import read_tables
 from feature_store.views import load_views
 from tests.feature_store.encoders import item_encoder
+from tests.feature_store.shop_tables import shop_views
 
 ENCODER = item_encoder()
 OTHER = item_encoder(items=("d", "c"), buckets=7)
@@ -85,11 +88,11 @@ def prices():
 class Line:
     """A store, a cache in front of it and its refresher, whose position is taken."""
 
-    def __init__(self, prices, capacity=2_000):
+    def __init__(self, prices, capacity=2_000, **online):
         self.store, self.announced = Store(prices), Announced()
         self.cache = ItemCache(CacheRule(capacity=capacity, jitter=0.0))
-        self.features = OnlineFeatures(self.store, self.cache)
-        self.refresher = ItemRefresher(self.announced, self.store, self.cache, FAST)
+        self.features = OnlineFeatures(self.store, self.cache, **online)
+        self.refresher = ItemRefresher(self.announced, self.store, self.cache, FAST, freshness=self.features.freshness)
 
     async def fill(self, ids, *encoders):
         await self.refresher.start()
@@ -226,8 +229,23 @@ async def test_a_request_that_read_before_the_change_does_not_bring_the_old_valu
     prices["i1"] = 14.0
     line.announced.tell("i1")
     await line.refresher.step()
-    line.cache.fill(lookup, {"i1": {"price": 10.0}})
+    line.cache.fill(lookup, {"i1": ItemFeatures({"price": 10.0})})
     assert line.served(["i1"]) == [None]
+
+
+async def test_a_refreshed_item_is_held_to_its_ttl(prices):
+    """The record is as old as the store says, however late it is refreshed."""
+    now = [time.time()]
+    views = shop_views(item={"key": "item_id", "ttl_s": 60, "fields": [{"name": "item_id", "kind": "category"}]})
+    line = Line(prices, views=views, wall_clock=lambda: now[0])
+    await line.fill(["i1"])
+    prices["i1"] = 14.0
+    now[0] += 120.0
+    line.announced.tell("i1")
+    await line.refresher.step()
+    assert line.served(["i1"]) == [10.0]  # the default
+    fetched = await line.features.fetch("u", ["i1"], ENCODER, SECONDS)
+    assert (fetched.items_stale, fetched.unknown_items) == (("price",), 0)
 
 
 @pytest.mark.parametrize("trouble", [StoreUnavailableError("refused"), RuntimeError("unforeseen")])
@@ -287,7 +305,7 @@ async def test_a_bulk_rematerialization_swaps_without_a_cold_start(tmp_path, val
     store = RedisStore.from_url(valkey_url, limits=ReadLimits(SECONDS, SECONDS, SECONDS))
     cache = ItemCache(CacheRule())
     features = OnlineFeatures(store, cache)
-    refresher = ItemRefresher(changes, features.store, cache, FAST)
+    refresher = ItemRefresher(changes, store, cache, FAST, freshness=features.freshness)
     await materialize(tables, views, writer)
     await refresher.start()
     for encoder in (ENCODER, OTHER):

@@ -161,7 +161,7 @@ def test_an_embedded_store_that_is_not_there_is_not_made(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("rights", "knows_sizes"), [(["+@read", "+@connection", "-@write"], True), (["+mget", "+ping", "+select"], False)]
+    ("rights", "knows_sizes"), [(["+@read", "+@connection", "-@write"], True), (["+get", "+mget", "+ping", "+select"], False)]
 )
 def test_no_right_to_write_is_needed_and_the_readers_own_rights_are_enough(valkey, valkey_url, rights, knows_sizes, capsys):
     write_user(valkey)

@@ -39,6 +39,16 @@ ENCODER = FeatureEncoder(
 )
 
 
+PRICED = FeatureEncoder(
+    views={
+        **ENCODER.views,
+        "item": ViewEncoder(ENCODER.views["item"].categories, (NumberColumn("price", "none", fill=0.0, shift=0.0, scale=1.0),)),
+    },
+    item_key="item_id",
+    history_length=3,
+)
+
+
 @dataclass
 class StubModel:
     """Scores by a table of item ids; remembers what it was given."""
@@ -77,6 +87,7 @@ class StubFetched:
     history_version: int | None = 7
     unknown_items: int = 0
     stale_items: int = 0
+    items_stale: tuple = ()
     encoding_ms: float = 0.0
     unavailable: str | None = None
     faults: tuple = ()
@@ -190,6 +201,15 @@ async def test_expired_fields_are_told_as_stale_and_not_as_missing_and_do_not_de
     freshness = answer.freshness
     assert (freshness.stale, freshness.missing, freshness.refused) == (("country",), ("device", "position"), ())
     assert (freshness.user_known, freshness.user_age_ms, answer.degraded) == (True, 10_000, None)
+
+
+async def test_expired_item_fields_are_told_too_unless_the_request_sends_them_or_no_model_has_them():
+    changes = {"user_stale": ("country",), "user": {}, "items_stale": ("item_id", "of_another_model", "price")}
+    model = StubModel(encoder=PRICED)
+    answer = await answer_of(model, StubFeatures(changes))
+    assert (answer.freshness.stale, answer.degraded) == (("country", "price"), None)
+    sent = {"candidate_features": {"price": [1.0, 2.0, 3.0, 4.0]}}
+    assert (await answer_of(model, StubFeatures(changes), **sent)).freshness.stale == ("country",)
 
 
 async def test_the_store_gets_no_more_time_than_the_request_has():
