@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,10 @@ FIRST_KNOWN_ID = 2
 
 Ids = npt.NDArray[np.int32]
 
+_TEXT = frozenset({str})
+_TEXT_OR_MISSING = frozenset({str, type(None)})
+_LIST_OR_MISSING = frozenset({list, tuple, type(None)})
+
 
 class VocabularyIds:
     """Text to id by a fitted table; unknown text gets ``OOV_ID``."""
@@ -27,6 +32,8 @@ class VocabularyIds:
         self._id_of = {term: FIRST_KNOWN_ID + place for place, term in enumerate(self.terms)}
         if len(self._id_of) != len(self.terms):
             raise ValueError("a vocabulary must not hold a term twice")
+        self._id_or_missing: dict[str | None, int] = {None: MISSING_ID, "": MISSING_ID}
+        self._id_or_missing.update(self._id_of)
 
     @classmethod
     def fit(cls, counts: Mapping[str, int], rule: Vocabulary) -> VocabularyIds:
@@ -42,6 +49,10 @@ class VocabularyIds:
     def id_of(self, text: str) -> int:
         """The id of one term."""
         return self._id_of.get(text, OOV_ID)
+
+    def ids_of(self, texts: Iterable[str | None]) -> Iterator[int]:
+        """The ids of many terms; None and empty text are missing."""
+        return map(self._id_or_missing.get, texts, repeat(OOV_ID))
 
     def to_json(self) -> dict[str, Any]:
         """The fitted state."""
@@ -66,6 +77,10 @@ class HashedIds:
         """The id of one value, 1..buckets."""
         digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, person=self._person).digest()
         return 1 + int.from_bytes(digest, "little") % self.buckets
+
+    def ids_of(self, texts: Iterable[str | None]) -> Iterator[int]:
+        """The ids of many values; None and empty text are missing."""
+        return (self.id_of(text) if text else MISSING_ID for text in texts)
 
     def to_json(self) -> dict[str, Any]:
         """The fitted state."""
@@ -106,6 +121,32 @@ class CategoryColumn:
         Raises:
             ValueRefusedError: a value of the wrong type, with the field's name and the value's place.
         """
+        ids = self._encode_lists(values) if self.multiple else self._encode_texts(values)
+        return self._encode_any(values) if ids is None else ids
+
+    def _encode_texts(self, values: Sequence[RawValue]) -> Ids | None:
+        """The ids if every value is text or missing, as stored ones nearly always are; else None."""
+        if not _TEXT_OR_MISSING.issuperset(map(type, values)):
+            return None
+        return np.fromiter(self.ids.ids_of(values), np.int32, len(values)).reshape(-1, 1)  # type: ignore[arg-type]
+
+    def _encode_lists(self, values: Sequence[RawValue]) -> Ids | None:
+        """The ids if every value is missing or a list of texts, none of them empty; else None."""
+        if not _LIST_OR_MISSING.issuperset(map(type, values)):
+            return None
+        kept = [each[: self.slots] if each else () for each in values]  # type: ignore[index]
+        flat = [*chain.from_iterable(kept)]
+        if not _TEXT.issuperset(map(type, flat)) or "" in flat:
+            return None
+        lengths = np.fromiter(map(len, kept), np.int64, len(kept))
+        starts = np.cumsum(lengths) - lengths
+        rows = np.repeat(np.arange(len(kept)), lengths)
+        out = np.zeros((len(kept), self.slots), dtype=np.int32)
+        out[rows, np.arange(len(flat)) - starts[rows]] = np.fromiter(self.ids.ids_of(flat), np.int32, len(flat))
+        return out
+
+    def _encode_any(self, values: Sequence[RawValue]) -> Ids:
+        """Value by value: numbers as categories, empty texts in lists, and what must be refused."""
         out = np.zeros((len(values), self.slots), dtype=np.int32)
         id_of = self.ids.id_of
         for row, value in enumerate(values):

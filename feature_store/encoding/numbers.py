@@ -6,6 +6,8 @@ No finite input gives an infinite output: raw values are held within ±1e100, so
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -20,6 +22,7 @@ LARGEST_ENCODED = 1e12
 _CONSTANT = 1e-12
 
 Transform = Literal["none", "standardize", "min_max", "log1p", "log1p_standardize"]
+_NUMBER_OR_MISSING = frozenset({float, int, type(None)})
 
 
 class NumberColumn:
@@ -64,6 +67,11 @@ class NumberColumn:
         return np.clip(encoded, -LARGEST_ENCODED, LARGEST_ENCODED).astype(np.float32)
 
     def _to_float64(self, values: Sequence[RawValue]) -> npt.NDArray[np.float64]:
+        if _NUMBER_OR_MISSING.issuperset(map(type, values)):
+            with contextlib.suppress(OverflowError):  # told below, with its place
+                numbers = np.array([math.nan if value is None else value for value in values], dtype=np.float64)
+                if not np.isinf(numbers).any():
+                    return numbers
         out = np.empty(len(values), dtype=np.float64)
         for row, value in enumerate(values):
             try:

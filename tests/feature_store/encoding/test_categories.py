@@ -115,3 +115,34 @@ def test_a_column_survives_json(ids):
     values = [["ä", "b", "c", "d"], [], None]
     assert again.encode(values).tolist() == column.encode(values).tolist()
     assert again.to_json() == column.to_json()
+
+
+def one_by_one(column, values):
+    """The ids as the plain definition gives them, or None where it refuses."""
+    out = np.zeros((len(values), column.slots), np.int32)
+    for row, value in enumerate(values):
+        if column.multiple and isinstance(value, str) and value:
+            return None
+        texts = ([] if value in (None, "") else value) if column.multiple else [value]
+        kept = [text for text in texts if text not in (None, "")][: column.slots]
+        for slot, text in enumerate(kept):
+            plain = str(text).lower() if isinstance(text, bool) else str(text)
+            out[row, slot] = column.ids.id_of(plain)
+    return out
+
+
+TERMS = st.sampled_from(["a", "b", "c", "", "7", 7, True, None])
+LISTS = st.none() | st.just("") | st.lists(st.sampled_from(["a", "b", "", "7", 7]), max_size=6)
+
+
+@pytest.mark.parametrize("ids", [VocabularyIds(["a", "b", "7", "true"]), HashedIds("f", 50)])
+@given(singles=st.lists(TERMS, max_size=8), lists=st.lists(LISTS | LISTS.map(lambda each: tuple(each or ())), max_size=8))
+def test_many_values_at_once_get_the_ids_that_each_gets_alone(ids, singles, lists):
+    for column, values in (
+        (CategoryColumn("f", ids, slots=1, multiple=False), singles),
+        (CategoryColumn("f", ids, slots=3, multiple=True), lists),
+    ):
+        assert column.encode(values).tolist() == one_by_one(column, values).tolist()
+        texts = [value for value in values if value is None or isinstance(value, str)]
+        if not column.multiple:
+            assert column.encode(texts).tolist() == one_by_one(column, texts).tolist()
