@@ -1,9 +1,18 @@
 """Applying live events: one atomic server-side step per user, safe to repeat.
 
 On one server (or behind a Sentinel) the step also counts the event for its item and writes it into the event log, so history,
-counters and log never disagree. On a cluster these lie on other nodes and are steps of their own: an event that is applied
-again after a lost reply is logged again, with the version it had (readers of the log drop the second); its item may then miss
-one count, but never counts it twice.
+counters and log never disagree.
+
+On a cluster these lie on other nodes and are steps of their own. Guaranteed there, too: every event is in its user's history
+and counters once, and in the log at least once, with the version it had (readers of the log drop the second), whatever replies
+are lost and whichever nodes lose their data, since all that the spools retain is then applied again. Not guaranteed are the
+counters of items: an event that is applied again after a lost reply may be missing from its item's; and of the events that are
+applied again after a node has lost its data, those of users on that node are counted twice for items on other nodes, those of
+users on other nodes are missing from items on that one.
+
+An event is known to have been applied as long as its id is remembered (``EventRule``). Beyond that the history still takes none
+twice that it holds, by item and time, but counters and log do. Versions that callers were told do not fall as long as the store
+keeps the history or the ids; a store that lost its last writes tells lower ones until the spools have been applied again.
 """
 
 from __future__ import annotations
@@ -11,6 +20,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -23,6 +33,8 @@ from feature_store.redis.scripts import APPLY_USER, COUNT_ITEM, LOG_EVENTS, Scri
 from feature_store.views import FeatureViews
 
 _FRESH, _ENTERED = 2, 1
+_STEP_EVENTS = 64
+"""A step stops the server: 64 events for 1 to 2 ms, for about 12 ms in a history of 10,000."""
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -73,18 +85,18 @@ class RedisEvents:
     async def apply(self, events: Sequence[Event], mark: SpoolMark) -> list[Applied]:
         """See ``EventStore.apply``."""
         marker = Marker(self._keys.spool(mark.spool_id), mark.before, mark.after)
-        places: dict[str, list[int]] = {}
-        for place, event in enumerate(events):
-            places.setdefault(event.user_id, []).append(place)
-        calls = [self._user_call([events[place] for place in mine]) for mine in places.values()]
-        replies = await self._scripts.run(calls, None if self._scripts.separate_items else marker)
+        places = _steps(events)
+        calls = [self._user_call([events[place] for place in mine]) for mine in places]
         states, versions = [0] * len(events), [0] * len(events)
-        for mine, reply in zip(places.values(), replies, strict=True):
-            self.resets += reply[0]
-            for place, state, version in zip(mine, reply[1::2], reply[2::2], strict=True):
-                states[place], versions[place] = state, version
-        if self._scripts.separate_items:
-            await self._scripts.run(self._separate_calls(events, states, versions), marker)
+
+        def spread(replies: Sequence[Any]) -> list[ScriptCall]:
+            for mine, reply in zip(places, replies, strict=True):
+                self.resets += reply[0]
+                for place, state, version in zip(mine, reply[1::2], reply[2::2], strict=True):
+                    states[place], versions[place] = state, version
+            return self._separate_calls(events, states, versions) if self._scripts.separate_items else []
+
+        await self._scripts.run(calls, marker, spread)
         return [Applied(bool(state & _FRESH), version) for state, version in zip(states, versions, strict=True)]
 
     async def applied_through(self, spool_id: str) -> int | None:
@@ -127,3 +139,11 @@ class RedisEvents:
         declared: Events | None = self._views.events
         kind = None if declared is None else declared.type_named(event.type)
         return kind is not None and self._views.history.takes(kind.row(event.value))
+
+
+def _steps(events: Sequence[Event]) -> list[list[int]]:
+    """The places of each user's events, in order, cut into what one step takes."""
+    places: dict[str, list[int]] = {}
+    for place, event in enumerate(events):
+        places.setdefault(event.user_id, []).append(place)
+    return [mine[start : start + _STEP_EVENTS] for mine in places.values() for start in range(0, len(mine), _STEP_EVENTS)]

@@ -1,13 +1,15 @@
 """Running server-side steps so that a marker is only set by a server that has seen them.
 
-A server may die and come back, without its last writes, between a step and the marker behind it. On one server both go over the
-same connection, which does not survive the server. A cluster is asked before the marker is set whether its masters are still
-the ones that were there before the steps.
+A server may die and come back, without its last writes, between a step and the marker behind it, or be emptied. On one server
+both go over the same connection, which does not survive the server, and the marker moves only if it still is what it was. A
+cluster's marker also names the data sets (replication ids) of all masters as of when it was set: it moves only if they are
+still the same ones, and is no longer believed once they are not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,14 +20,19 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, ResponseError
 
-from feature_store.errors import StoreRewoundError
+from feature_store.errors import StoreRewoundError, StoreUnavailableError
 from feature_store.redis.connections import ask, driver_errors, open_pool
-from feature_store.redis.scripts import ScriptCall
-from feature_store.redis.topology import Client, is_cluster, open_client
+from feature_store.redis.script_pipelines import Command, by_digest, by_source, raise_refusals, run_by_client
+from feature_store.redis.scripts import MOVE_MARK, ScriptCall
+from feature_store.redis.topology import is_cluster, open_client
 from feature_store.redis.topology_node import StoreNode
 from feature_store.store_settings import store_address
 
 _CONNECTIONS = 4
+_MASTERS_BYTES = 8
+_MAX_DIGITS = 19
+
+Following = Callable[[Sequence[Any]], Sequence[ScriptCall]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +45,13 @@ class Marker:
 
 
 class ScriptRuns(Protocol):
-    """Runs scripts on some topology."""
+    """Runs scripts on some topology; for many markers at a time."""
 
     separate_items: bool
     """Whether a script may only touch keys of one hash tag."""
 
-    async def run(self, calls: Sequence[ScriptCall], marker: Marker | None = None) -> list[Any]:
-        """The replies, in order; the marker moves once all scripts have run.
+    async def run(self, calls: Sequence[ScriptCall], marker: Marker, following: Following | None = None) -> list[Any]:
+        """The replies, in order; ``following`` makes further calls of them. The marker moves once all scripts have run.
 
         Raises:
             StoreUnavailableError: some scripts may have run; the marker did not move.
@@ -52,7 +59,7 @@ class ScriptRuns(Protocol):
         """
 
     async def marked(self, key: bytes) -> int | None:
-        """What a marker holds; None also when the servers are not the ones they were at the last question.
+        """What a marker holds; None also when the servers are not the ones that it was set by.
 
         Raises:
             StoreUnavailableError: no answer.
@@ -69,19 +76,20 @@ class NodeScripts:
     def __init__(self, node: StoreNode) -> None:
         self._node = node
 
-    async def run(self, calls: Sequence[ScriptCall], marker: Marker | None = None) -> list[Any]:
+    async def run(self, calls: Sequence[ScriptCall], marker: Marker, following: Following | None = None) -> list[Any]:
         """See ``ScriptRuns.run``."""
         async with self._node.borrowed() as connection:
-            if marker is not None:
-                _check_marker(marker, await ask(connection, b"GET", marker.key))
-            replies = await _ask_many(connection, (_by_digest(call) for call in calls))
-            unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-            again = await _ask_many(connection, (_by_source(calls[place]) for place in unknown))
-            for place, reply in zip(unknown, again, strict=True):
-                replies[place] = reply
-            _raise_refusals(replies)
-            if marker is not None:
-                await ask(connection, b"SET", marker.key, b"%d" % marker.after)
+            found = _number(await ask(connection, b"GET", marker.key))
+            if found != marker.before:
+                raise StoreRewoundError(found)
+            if found is None:  # a server that is emptied from now on will have lost this
+                await ask(connection, b"SET", marker.key, b"0")
+            replies = await _run(connection, calls)
+            if following is not None:
+                await _run(connection, following(replies))
+            (was,) = await _run(connection, [_move(marker.key, b"%d" % (found or 0), b"%d" % marker.after)])
+            if _number(was) != (found or 0):
+                raise StoreRewoundError(_number(was))
             return replies
 
     async def marked(self, key: bytes) -> int | None:
@@ -95,67 +103,102 @@ class NodeScripts:
 
 
 class ClusterScripts:
-    """On a cluster."""
+    """On a cluster. That one of its masters alone is emptied by hand is not noticed."""
 
     separate_items = True
 
     def __init__(self, client: RedisCluster) -> None:
         self._client = client
-        self._masters: frozenset[str] | None = None
 
-    async def run(self, calls: Sequence[ScriptCall], marker: Marker | None = None) -> list[Any]:
+    async def run(self, calls: Sequence[ScriptCall], marker: Marker, following: Following | None = None) -> list[Any]:
         """See ``ScriptRuns.run``."""
         with driver_errors():
-            before = self._masters = self._masters or await self._running_masters()
+            held: Any = await self._client.get(marker.key)
+            found, masters = _parts(held)
+            if found != marker.before and marker.before is not None:
+                raise StoreRewoundError(None)
+            if marker.before is None:
+                masters = await self._masters()
+                held = _joined(0, masters)
+                await self._client.set(marker.key, held)
             replies = await run_by_client(self._client, calls)
-            if marker is not None:
-                self._masters = await self._running_masters()
-                if self._masters != before:
-                    raise StoreRewoundError(None)
-                _check_marker(marker, await self._client.get(marker.key))
-                await self._client.set(marker.key, marker.after)
+            if following is not None:
+                await run_by_client(self._client, following(replies))
+            if await self._masters() != masters:
+                raise StoreRewoundError(None)
+            (was,) = await run_by_client(self._client, [_move(marker.key, held, _joined(marker.after, masters))])
+            if was != held:
+                raise StoreRewoundError(None)
             return replies
 
     async def marked(self, key: bytes) -> int | None:
         """See ``ScriptRuns.marked``."""
         with driver_errors():
-            before, self._masters = self._masters, await self._running_masters()
-            if before is not None and before != self._masters:
-                return None
-            return _number(await self._client.get(key))
+            masters = await self._masters()
+            found, of = _parts(await self._client.get(key))
+            return found if of == masters else None
 
     async def close(self) -> None:
         """Close every connection."""
         await self._client.aclose()
 
-    async def _running_masters(self) -> frozenset[str]:
-        """The masters' run ids: another one means that a server was started anew, or that a replica took over."""
-        infos = await self._client.execute_command("INFO", "server", target_nodes=RedisCluster.PRIMARIES)
-        answers = [infos] if "run_id" in infos else infos.values()
-        return frozenset(str(info["run_id"]) for info in answers)
+    async def _masters(self) -> bytes:
+        """A digest of the masters' replication ids: another one where a master was started anew or a replica took over.
+
+        Raises:
+            StoreUnavailableError: one is no master any more.
+        """
+        infos = await self._client.execute_command("INFO", "replication", target_nodes=RedisCluster.PRIMARIES)
+        answers = [infos] if "role" in infos else list(infos.values())
+        if any(info["role"] != "master" for info in answers):
+            await self._client.aclose()  # the next try looks anew who the masters are
+            raise StoreUnavailableError("cluster_down", "a master has become a replica")
+        ids = "".join(sorted(str(info["master_replid"]) for info in answers))
+        return hashlib.blake2b(ids.encode(), digest_size=_MASTERS_BYTES).hexdigest().encode()
 
 
-async def run_by_client(client: Client, calls: Sequence[ScriptCall]) -> list[Any]:
-    """Run scripts in the pipelines of a client, whose retries it follows: each may run more than once.
+def _move(key: bytes, before: bytes, after: bytes) -> ScriptCall:
+    return ScriptCall(MOVE_MARK, [key], [before, after])
 
-    Raises:
-        StoreUnavailableError: some may have run.
-    """
-    with driver_errors():
-        replies = await _pipelined(client, map(_by_digest, calls))
-        unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-        again = await _pipelined(client, (_by_source(calls[place]) for place in unknown))
-        for place, reply in zip(unknown, again, strict=True):
-            replies[place] = reply
-        _raise_refusals(replies)
+
+def _joined(number: int, masters: bytes) -> bytes:
+    return b"%d %s" % (number, masters)
+
+
+def _parts(value: object) -> tuple[int | None, bytes]:
+    """A cluster's mark: the number, and the digest of the masters it was set by."""
+    number, _, masters = value.partition(b" ") if isinstance(value, bytes) else (b"", b"", b"")
+    return (_number(number), masters) if masters else (None, b"")
+
+
+def _number(value: object) -> int | None:
+    return int(value) if isinstance(value, bytes) and value.isdigit() and len(value) < _MAX_DIGITS else None
+
+
+async def _run(connection: AbstractConnection, calls: Sequence[ScriptCall]) -> list[Any]:
+    replies = await _ask_many(connection, map(by_digest, calls))
+    unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+    again = await _ask_many(connection, (by_source(calls[place]) for place in unknown))
+    for place, reply in zip(unknown, again, strict=True):
+        replies[place] = reply
+    raise_refusals(replies)
+    return replies
+
+
+async def _ask_many(connection: AbstractConnection, commands: Iterable[Command]) -> list[Any]:
+    """Send all, then read all; an error reply stands in its place as the error that it is."""
+    packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]
+    replies: list[Any] = []
+    if not packed:
         return replies
-
-
-async def _pipelined(client: Client, commands: Iterable[tuple[bytes, ...]]) -> list[Any]:
-    pipeline = client.pipeline(transaction=False)
-    for command in commands:
-        pipeline.execute_command(*command)
-    return await pipeline.execute(raise_on_error=False)
+    with driver_errors():
+        await connection.send_packed_command(b"".join(packed))
+        for _ in packed:
+            try:
+                replies.append(await connection.read_response())
+            except ResponseError as error:
+                replies.append(error)
+    return replies
 
 
 def open_scripts(url: str, timeout_s: float) -> ScriptRuns:
@@ -180,44 +223,3 @@ def open_scripts(url: str, timeout_s: float) -> ScriptRuns:
         max_connections=_CONNECTIONS,
     )
     return NodeScripts(StoreNode(pool))
-
-
-def _by_digest(call: ScriptCall) -> tuple[bytes, ...]:
-    return (b"EVALSHA", call.script.sha1.encode(), b"%d" % len(call.keys), *call.keys, *call.arguments)
-
-
-def _by_source(call: ScriptCall) -> tuple[bytes, ...]:
-    return (b"EVAL", call.script.source.encode(), b"%d" % len(call.keys), *call.keys, *call.arguments)
-
-
-async def _ask_many(connection: AbstractConnection, commands: Iterable[tuple[bytes, ...]]) -> list[Any]:
-    """Send all, then read all; an error reply stands in its place as the error that it is."""
-    packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]
-    replies: list[Any] = []
-    if not packed:
-        return replies
-    with driver_errors():
-        await connection.send_packed_command(b"".join(packed))
-        for _ in packed:
-            try:
-                replies.append(await connection.read_response())
-            except ResponseError as error:
-                replies.append(error)
-    return replies
-
-
-def _number(value: object) -> int | None:
-    return int(value) if isinstance(value, bytes) and value.isdigit() else None
-
-
-def _check_marker(marker: Marker, value: object) -> None:
-    found = _number(value)
-    if found != marker.before:
-        raise StoreRewoundError(found)
-
-
-def _raise_refusals(replies: Sequence[Any]) -> None:
-    refused = next((reply for reply in replies if isinstance(reply, Exception)), None)
-    if refused is not None:
-        with driver_errors():
-            raise refused

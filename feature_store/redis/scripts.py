@@ -23,10 +23,11 @@ def _script(*fragments: str) -> Script:
     return Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
-APPLY_USER = _script("records", "counters", "apply_user")
+APPLY_USER = _script("records", "counters", "log", "apply_user")
 COUNT_ITEM = _script("records", "counters", "count_item")
-LOG_EVENTS = _script("log_events")
+LOG_EVENTS = _script("log", "log_events")
 MERGE_HISTORY = _script("records", "merge_history")
+MOVE_MARK = _script("move_mark")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from feature_store.keys import KeySpace
 from feature_store.records import HistoryRecord
 from feature_store.redis.changes import ItemChangesWriter
 from feature_store.redis.connections import pipeline_replies
-from feature_store.redis.script_runs import run_by_client
+from feature_store.redis.script_pipelines import run_by_client
 from feature_store.redis.scripts import MERGE_HISTORY, ScriptCall
 from feature_store.redis.topology import Client, open_client
 
@@ -58,7 +58,11 @@ class RedisWriter:
             StoreUnavailableError: some may be merged, some not; merging all again is safe.
         """
         calls = [
-            ScriptCall(MERGE_HISTORY, [self.keys.history(each.owner)], [_merge_argument(each, length, replace)])
+            ScriptCall(
+                MERGE_HISTORY,
+                [self.keys.history(each.owner), self.keys.seen(each.owner)],
+                [_merge_argument(each, length, replace)],
+            )
             for each in records
         ]
         await run_by_client(self._client, calls)

@@ -7,33 +7,24 @@
 -- Replies {1 if a broken history was put aside, state 1, version 1, state 2, version 2, ...}; a state is 2 if the event is fresh
 -- plus 1 if it entered the history.
 --
--- The score of a remembered id is the history's version after the event; a half more says that the event did not enter it.
+-- The score of a remembered id is the history's version after the event. Events that did not enter lie behind it by one STEP
+-- each, in the order of their arrival, so that the lowest scores are the oldest ids. 2^24 of them in a row are told apart.
+--
+-- Everything is read and reckoned before anything is written, and the ids are written last: should the server refuse a write
+-- in the middle, the events are fresh at the next try, and the history knows those it has by item and time.
 
+local STEP = 2 ^ -24
 local owner, now, length, memory, counters_ttl, half_lives, log_cap, items, events = unpack(cmsgpack.unpack(ARGV[1]))
 local logged = #KEYS > 3
 
--- Nothing is written before everything that could still be refused was looked at.
-if logged then
-  local state = redis.pcall('XLEN', KEYS[4])
-  if type(state) == 'table' then return redis.error_reply('WRONGTYPE the event log is no stream') end
-  state = redis.pcall('GET', KEYS[5])
-  if state and (type(state) == 'table' or not tonumber(state)) then
-    return redis.error_reply("WRONGTYPE the event log's count is no number")
-  end
-end
+local fault = logged and log_fault(KEYS[4], KEYS[5])
+if fault then return fault end
 
-local history, broken, known = stored_history(KEYS[1], owner)
+local history, broken, _, newest_score = stored_history(KEYS[1], KEYS[2], owner)
 local user_counters = stored_counters(KEYS[3], owner, half_lives)
 local item_counters = {}
 local changed = false
-
-local highest = redis.pcall('ZREVRANGE', KEYS[2], 0, 0, 'WITHSCORES')
-if highest.err then
-  redis.call('DEL', KEYS[2])
-elseif not known and highest[2] then
-  -- The history is gone but its version was told to callers: it goes on from there.
-  history[3] = math.floor(tonumber(highest[2]))
-end
+newest_score = math.max(newest_score, history[3])
 
 local function enter(item, time)
   local kept_items, kept_times = history[5], history[6]
@@ -56,44 +47,53 @@ local function enter(item, time)
   return true
 end
 
+local function next_score(entered)
+  if entered then return history[3] end
+  return math.min(newest_score + STEP, history[3] + 1 - STEP)
+end
+
+local scores = {} -- of this call's fresh events, by digest
+local fresh = {}
 local reply = { broken and 1 or 0 }
-local any_fresh = false
 for place, event in ipairs(events) do
   local kind, is_history, item_place, time = unpack(event)
-  local digest, payload = ARGV[2 * place], ARGV[2 * place + 1]
-  local score = redis.call('ZSCORE', KEYS[2], digest)
+  local digest = ARGV[2 * place]
+  local score = scores[digest] or tonumber(redis.call('ZSCORE', KEYS[2], digest) or nil)
   if score then
-    local version = math.floor(tonumber(score))
-    reply[#reply + 1] = tonumber(score) == version and 1 or 0
+    local version = math.floor(score)
+    reply[#reply + 1] = score == version and 1 or 0
     reply[#reply + 1] = version
   else
-    any_fresh = true
     local entered = is_history and enter(items[item_place], time)
-    redis.call('ZADD', KEYS[2], entered and history[3] or history[3] + 0.5, digest)
+    newest_score = next_score(entered)
+    scores[digest] = newest_score
+    fresh[#fresh + 1] = { place, history[3], entered }
     count(user_counters, kind, time)
     if logged then
       local key = KEYS[5 + item_place]
       item_counters[key] = item_counters[key] or stored_counters(key, items[item_place], half_lives)
       count(item_counters[key], kind, time)
-      local number = redis.call('INCR', KEYS[5])
-      redis.call('XADD', KEYS[4], 'MAXLEN', '~', log_cap, '*',
-        'n', number, 'v', history[3], 'h', entered and 1 or 0, 'e', payload)
     end
     reply[#reply + 1] = entered and 3 or 2
     reply[#reply + 1] = history[3]
   end
 end
+if #fresh == 0 then return reply end
 
+if logged then
+  for _, event in ipairs(fresh) do
+    append_to_log(KEYS[4], KEYS[5], log_cap, event[2], event[3], ARGV[2 * event[1] + 1])
+  end
+end
 if changed then
   history[4] = now
-  redis.call('SET', KEYS[1], sealed(history))
+  redis.call('SET', KEYS[1], sealed_history(history))
 end
-if any_fresh then
-  redis.call('SET', KEYS[3], sealed(user_counters), 'EX', counters_ttl)
-  for key, record in pairs(item_counters) do
-    redis.call('SET', key, sealed(record), 'EX', counters_ttl)
-  end
-  redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -1 - memory[1])
-  redis.call('EXPIRE', KEYS[2], memory[2])
+redis.call('SET', KEYS[3], sealed(user_counters), 'EX', counters_ttl)
+for key, record in pairs(item_counters) do
+  redis.call('SET', key, sealed(record), 'EX', counters_ttl)
 end
+for digest, score in pairs(scores) do redis.call('ZADD', KEYS[2], score, digest) end
+redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -1 - memory[1])
+redis.call('EXPIRE', KEYS[2], memory[2])
 return reply

@@ -4,8 +4,9 @@
 -- ARGV  1: msgpack {log's cap, {{version, entered}...}}, then one for each event: payload
 
 local log_cap, events = unpack(cmsgpack.unpack(ARGV[1]))
+local fault = log_fault(KEYS[1], KEYS[2])
+if fault then return fault end
 for place, event in ipairs(events) do
-  local number = redis.call('INCR', KEYS[2])
-  redis.call('XADD', KEYS[1], 'MAXLEN', '~', log_cap, '*', 'n', number, 'v', event[1], 'h', event[2] and 1 or 0, 'e', ARGV[1 + place])
+  append_to_log(KEYS[1], KEYS[2], log_cap, event[1], event[2], ARGV[1 + place])
 end
 return #events

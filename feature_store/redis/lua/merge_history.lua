@@ -1,11 +1,11 @@
 -- Merges a batch's history into what live events made of it: the union, an event being the same if item and time are.
 --
--- KEYS  history
+-- KEYS  history, seen
 -- ARGV  1: msgpack {owner, now, length, replace, version, {item...}, {time...}}
 -- Replies 1 if the kept events changed, else 0.
 
 local owner, now, length, replace, version, items, times = unpack(cmsgpack.unpack(ARGV[1]))
-local history, broken, known = stored_history(KEYS[1], owner)
+local history, broken, known = stored_history(KEYS[1], KEYS[2], owner)
 
 local function name(item, time)
   return string.format('%.17g', time) .. ':' .. item
@@ -51,7 +51,7 @@ for place = first, #merged_times do
   kept_items[#kept_items + 1] = merged_items[place]
   kept_times[#kept_times + 1] = merged_times[place]
 end
-local grown = known and history[3] + batch_only or 0
+local grown = (known or history[3] > 0) and history[3] + batch_only or 0
 local record = { SCHEMA, owner, math.max(grown, version, #kept_times), now, kept_items, kept_times }
-redis.call('SET', KEYS[1], sealed(record))
+redis.call('SET', KEYS[1], sealed_history(record))
 return (batch_only > 0 or replace or broken or not known) and 1 or 0

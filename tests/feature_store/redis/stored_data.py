@@ -14,8 +14,13 @@ from feature_store.store_settings import ReadLimits
 
 KEYS = KeySpace()
 PATIENT = ReadLimits(connect_timeout_s=2.0, read_timeout_s=2.0, pool_timeout_s=2.0)
-LEAST_RIGHTS = ("resetchannels", "~rankline:*", "+mget", "+exists", "+set", "+ping", "+select")
+LEAST_RIGHTS = ("resetchannels", "~rankline:*", "+get", "+mget", "+exists", "+set", "+ping", "+select")
 """What an ACL must allow a user, to read and write records on a single server."""
+EVENT_RIGHTS = (
+    *("+eval", "+evalsha", "+del", "+incr", "+expire", "+xadd", "+xlen", "+xrange", "+xrevrange"),
+    *("+zadd", "+zscore", "+zrevrange", "+zremrangebyrank"),
+)
+"""What it must allow, too: to apply, merge and export live events, and to announce and follow changed items."""
 USERS = tuple(f"u{number}" for number in range(20))
 ITEMS = tuple(f"i{number}" for number in range(100))
 

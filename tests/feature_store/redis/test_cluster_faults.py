@@ -6,6 +6,7 @@ import contextlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from redis.crc import key_slot
 
 from feature_store.errors import StoreUnavailableError
 from feature_store.redis.cluster_slots import SLOTS, SlotMap
@@ -15,11 +16,22 @@ from tests.feature_store.redis.fake_tcp import serving_tcp
 from tests.feature_store.redis.stored_data import KEYS, features, hasty_store, reason_of
 
 LIMITS = ReadLimits(connect_timeout_s=2.0, read_timeout_s=2.0)
+
+
+def neighbours():
+    """Two items that live in the same slot."""
+    seen = {}
+    while (slot := key_slot(KEYS.item(f"n{len(seen)}"))) not in seen:
+        seen[slot] = f"n{len(seen)}"
+    return seen[slot], f"n{len(seen)}"
+
+
+NEIGHBOURS = neighbours()
 OWNER_OF_KEY = {KEYS.user(f"u{number}"): f"u{number}" for number in range(5)} | {KEYS.item(f"i{n}"): f"i{n}" for n in range(50)}
 
 
 class FakeNode(FakeRedis):
-    """One node that serves every slot; ``answer_read`` answers MGET."""
+    """One node that serves every slot; ``answer_read`` answers GET and MGET."""
 
     def __init__(self, answer_read):
         super().__init__("", self.answer_all)
@@ -39,11 +51,12 @@ class FakeNode(FakeRedis):
 
     @property
     def reads(self):
-        return sum(command[0] == b"MGET" for command in self.commands)
+        return sum(command[0] in (b"GET", b"MGET") for command in self.commands)
 
 
 async def properly(command):
-    return array([features(OWNER_OF_KEY[key]) if key in OWNER_OF_KEY else None for key in command[1:]])
+    values = [features(OWNER_OF_KEY[key]) if key in OWNER_OF_KEY else None for key in command[1:]]
+    return array(values) if command[0] == b"MGET" else bulk(values[0])
 
 
 @pytest.fixture
@@ -67,18 +80,18 @@ async def test_a_node_that_redirects_to_itself_for_ever_is_asked_five_times(node
 
     node.answer_read = redirect
     assert await reason_of(store.read("u1", [])) == "cluster_down"
-    assert node.reads == 5
+    assert node.reads == 5 * 2  # features and history
     node.answer_read = properly
     assert (await store.read("u1", ["i1"])).user.owner == "u1"
 
 
 async def test_a_node_that_always_says_try_again_is_asked_five_times(node, store):
     async def try_again(command):
-        return b"-TRYAGAIN Multiple keys request during rehashing of slot\r\n"
+        return await properly(command) if command[0] == b"GET" else b"-TRYAGAIN Multiple keys request during rehashing\r\n"
 
     node.answer_read = try_again
-    assert await reason_of(store.read("u1", [])) == "cluster_down"
-    assert node.reads == 1 + 4 * 2  # the user's two keys together, then each for itself
+    assert await reason_of(store.read("u1", [*NEIGHBOURS])) == "cluster_down"
+    assert node.reads == 2 + 1 + 4 * 2  # the user's keys, the two items together, then each for itself
     node.answer_read = properly
     assert (await store.read("u1", [])).user.owner == "u1"
 
@@ -105,9 +118,9 @@ async def test_a_redirection_is_followed_once_and_remembered(node, store, host):
 
         node.answer_read = elsewhere
         assert (await store.read("u1", ["i1"])).user.owner == "u1"
-        assert (node.reads, other.reads) == (2, 2)
+        assert (node.reads, other.reads) == (3, 3)
         assert (await store.read("u1", ["i1"])).items["i1"].owner == "i1"
-        assert (node.reads, other.reads) == (2, 4)
+        assert (node.reads, other.reads) == (3, 6)
 
 
 async def test_after_asking_the_next_read_goes_to_the_old_home_again(node, store):
@@ -120,25 +133,57 @@ async def test_after_asking_the_next_read_goes_to_the_old_home_again(node, store
         node.answer_read = ask
         for _ in range(2):
             assert (await store.read("u1", [])).user.owner == "u1"
-        assert (node.reads, other.reads) == (2, 2)
-        assert [command[0] for command in other.commands] == [b"ASKING", b"MGET"] * 2
+        assert (node.reads, other.reads) == (4, 4)
+        assert [command[0] for command in other.commands] == [b"ASKING", b"GET"] * 4
 
 
 async def test_a_key_that_has_not_arrived_at_its_slots_next_home_is_read_from_the_old_one(node, store):
     """As Redis 6.2 redirects: by ASK as soon as one of several keys has left."""
     other = FakeNode(properly)
+    first, second = NEIGHBOURS
     async with serving_tcp(other):
 
         async def old_home(command):
-            gone = any(b":history:" in key for key in command[1:])
-            return b"-ASK 1 127.0.0.1:%d\r\n" % other.port if gone else await properly(command)
+            gone = KEYS.item(second) in command[1:] or b":history:" in command[1]
+            return b"-ASK 1 127.0.0.1:%d\r\n" % other.port if gone else await sound(command)
 
         async def new_home(command):
-            return b"-TRYAGAIN Multiple keys request\r\n" if len(command) > 2 else array([None])
+            return b"-TRYAGAIN Multiple keys request\r\n" if len(command) > 2 else await sound(command)
+
+        async def sound(command):
+            items = [features(item) if KEYS.item(item) in command[1:] else None for item in NEIGHBOURS]
+            return array([item for item in items if item]) if command[0] == b"MGET" else await properly(command)
 
         node.answer_read, other.answer_read = old_home, new_home
-        stored = await store.read("u1", [])
+        stored = await store.read("u1", [first, second])
         assert (stored.user.owner, stored.history) == ("u1", None)
+        assert {item: record.owner for item, record in stored.items.items()} == {first: first, second: second}
+
+
+async def test_values_of_another_type_are_told_and_the_connection_stays(node, store):
+    async def wrong_user(command):
+        wrong = command[0] == b"GET" and b":user:" in command[1]
+        return b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n" if wrong else await properly(command)
+
+    node.answer_read = wrong_user
+    for _ in range(2):
+        stored = await store.read("u1", ["i1"])
+        assert (stored.user, stored.faults, stored.items["i1"].owner) == (None, ("user_wrong_type",), "i1")
+    assert node.connections <= 2  # one that asked for the slots, one that read
+
+
+async def test_all_that_concerns_a_node_is_written_before_its_first_reply_is_there(node, store):
+    await store.read("u1", [])
+    heard = []
+
+    async def answer_at_last(command):
+        heard.append(command[0])
+        return b"" if len(heard) < 4 else b"".join([await properly(each) for each in node.commands[-4:]])
+
+    node.answer_read = answer_at_last
+    stored = await store.read("u1", ["i1", "i2"])
+    assert (stored.user.owner, stored.items["i1"].owner, stored.items["i2"].owner) == ("u1", "i1", "i2")
+    assert heard == [b"GET", b"GET", b"MGET", b"MGET"]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +218,7 @@ async def test_every_reply_but_a_sound_one_has_its_reason_and_the_next_read_is_s
 
 async def test_bytes_left_over_after_a_reply_never_reach_the_next_reader(node, store):
     async def twice(command):
-        return await properly(command) * 2
+        return await properly(command) * (2 if b":history:" in command[1] else 1)
 
     for number in range(5):
         node.answer_read = twice
@@ -200,7 +245,7 @@ async def test_replies_that_follow_a_refusal_late_never_reach_the_next_reader(no
 
 async def test_a_reply_for_another_owner_drops_the_connections_that_brought_it(node, store):
     async def mixed_up(command):
-        return array([features("u2"), None]) if command[1].endswith(b"{u1}") else await properly(command)
+        return bulk(features("u2")) if command[1] == KEYS.user("u1") else await properly(command)
 
     node.answer_read = mixed_up
     await store.read("u2", ["i1"])

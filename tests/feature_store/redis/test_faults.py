@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from functools import partial
 
 import pytest
 
@@ -10,17 +11,36 @@ from feature_store.errors import StoreUnavailableError
 from feature_store.records import encode_features, encode_history, feature_record, history_record
 from feature_store.redis.reader import RedisStore
 from feature_store.store_settings import ReadLimits
-from tests.feature_store.fake_redis import always, array, fake_redis
+from tests.feature_store.fake_redis import always, array, bulk, fake_redis
 
 LIMITS = ReadLimits(connect_timeout_s=5.0, read_timeout_s=0.3)
 
 
 def own_data(command):
-    """A sound reply to MGET: every key answered by a record of its own owner."""
-    _, user_key, _, *item_keys = command
-    owner = user_key.decode().partition("{")[2].removesuffix("}")
-    user = encode_features(feature_record(owner, 5.0, {"name": owner}))
-    return array([user, encode_history(history_record(owner, [], [])), *(None for _ in item_keys)])
+    """A sound reply: the user's keys answered by records of their own owner, no item known."""
+    name, key, *more = command
+    if name == b"MGET":
+        return array([None, *(None for _ in more)])
+    owner = key.decode().partition("{")[2].removesuffix("}")
+    if b":history:" in key:
+        return bulk(encode_history(history_record(owner, [], [])))
+    return bulk(encode_features(feature_record(owner, 5.0, {"name": owner})))
+
+
+def answered_to(name, reply):
+    """Commands of this name are answered by these bytes, others properly."""
+
+    async def answer(command, writer):
+        if command[0] == name:
+            writer.write(reply)
+        else:
+            await answer_properly(command, writer)
+
+    return answer
+
+
+def reads(fake):
+    return sum(command[0] == b"GET" and b":user:" in command[1] for command in fake.commands)
 
 
 async def answer_properly(command, writer):
@@ -66,14 +86,81 @@ async def read_reason(store):
         (b"*3\r\n$-1\r\n:1\r\n$-1\r\n", "protocol"),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "protocol"),
         (b"", "timeout"),
-        (b"*3\r\n$-1\r\n$5\r\nab", "timeout"),
     ],
 )
-async def test_every_reply_but_a_sound_one_has_its_reason_and_the_next_read_is_sound(fake, store, reply, reason):
-    fake.answer = always(reply)
+@pytest.mark.parametrize("answer", [always, partial(answered_to, b"MGET")], ids=["to all", "to MGET"])
+async def test_every_reply_but_a_sound_one_has_its_reason_and_the_next_read_is_sound(fake, store, reply, reason, answer):
+    fake.answer = answer(reply)
     assert await read_reason(store) == reason
     fake.answer = answer_properly
     assert (await store.read("u2", ["i1"])).user.owner == "u2"
+
+
+@pytest.mark.parametrize(("name", "reply"), [(b"MGET", b"*1\r\n$5\r\nab"), (b"MGET", b"*2\r\n$-1\r\n"), (b"GET", b"")])
+async def test_half_a_reply_is_waited_for_and_never_taken_for_a_whole_one(fake, store, name, reply):
+    fake.answer = answered_to(name, reply)
+    assert await read_reason(store) == ("timeout" if name == b"MGET" else "protocol")
+    fake.answer = answer_properly
+    assert (await store.read("u2", ["i1"])).user.owner == "u2"
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (b"-LOADING Redis is loading the dataset in memory\r\n", "loading"),
+        (b"-ERR WRONGTYPE is not what this begins with\r\n", "unknown"),
+        (b"*1\r\n$-1\r\n", "protocol"),
+        (b":3\r\n", "protocol"),
+    ],
+)
+async def test_a_reply_to_get_that_is_no_value_costs_the_connection(fake, store, reply, reason):
+    fake.answer = answered_to(b"GET", reply)
+    assert await read_reason(store) == reason
+    fake.answer = answer_properly
+    assert (await store.read("u2", ["i1"])).faults == ()
+    assert fake.connections == 2
+
+
+async def test_values_of_another_type_are_told_one_by_one_and_leave_the_connection_whole(fake, store):
+    wrong = b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n"
+
+    async def wrong_history(command, writer):
+        if command[0] == b"GET" and b":history:" in command[1]:
+            writer.write(wrong)
+        else:
+            await answer_properly(command, writer)
+
+    for answer, faults in (
+        (wrong_history, ("history_wrong_type",)),
+        (answered_to(b"GET", wrong), ("user_wrong_type", "history_wrong_type")),
+        (answer_properly, ()),
+    ):
+        fake.answer = answer
+        stored = await store.read("u1", ["i1"])
+        assert (stored.faults, dict(stored.items)) == (faults, {"i1": None})
+        assert (stored.user is None) is ("user_wrong_type" in faults)
+    assert fake.connections == 1
+
+
+async def test_a_wrong_type_is_no_reply_to_the_items(fake, store):
+    fake.answer = answered_to(b"MGET", b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n")
+    assert await read_reason(store) == "unknown"
+
+
+@pytest.mark.parametrize(("items", "count"), [([], 2), (["i1", "i2"], 3)])
+async def test_everything_is_written_before_the_first_reply_is_there(fake, store, items, count):
+    """One round trip: a server that answers nothing before it has heard all is no trouble."""
+    heard = []
+
+    async def answer_at_last(command, writer):
+        heard.append(command)
+        if len(heard) == count:
+            writer.write(b"".join(own_data(each) for each in heard))
+
+    fake.answer = answer_at_last
+    stored = await store.read("u1", items)
+    assert (stored.user.owner, stored.history.owner, stored.items) == ("u1", "u1", dict.fromkeys(items))
+    assert [command[0] for command in heard] == [b"GET", b"GET", b"MGET"][:count]
 
 
 async def test_a_read_is_tried_once(fake, store):
@@ -81,7 +168,7 @@ async def test_a_read_is_tried_once(fake, store):
     await read_reason(store)
     fake.answer = always(b"-LOADING\r\n")
     await read_reason(store)
-    assert len(fake.commands) == 2
+    assert reads(fake) == 2
 
 
 async def test_a_connection_is_tried_once(fake):
@@ -92,11 +179,16 @@ async def test_a_connection_is_tried_once(fake):
     await store.close()
 
 
-@pytest.mark.parametrize("length", [0, 1, 20, 40])
-async def test_a_reply_cut_off_anywhere_is_a_disconnection_and_never_a_part_of_the_data(fake, store, length):
+@pytest.mark.parametrize(("where", "length"), [(0, 0), (0, 1), (0, 20), (0, 40), (1, 0), (1, 20), (2, 0), (2, 3)])
+async def test_a_reply_cut_off_anywhere_is_a_disconnection_and_never_a_part_of_the_data(fake, store, where, length):
+    whole = iter(range(where))
+
     async def cut_off(command, writer):
-        writer.write(own_data(command)[:length])
-        writer.close()
+        if next(whole, None) is not None:
+            writer.write(own_data(command))
+        elif not writer.is_closing():
+            writer.write(own_data(command)[:length])
+            writer.close()
 
     fake.answer = cut_off
     assert await read_reason(store) == "disconnected"
@@ -105,11 +197,12 @@ async def test_a_reply_cut_off_anywhere_is_a_disconnection_and_never_a_part_of_t
 
 
 async def test_replies_one_off_are_caught_by_their_owner_and_the_connection_is_dropped(fake, store):
-    previous = [own_data([b"MGET", b"p:user:{someone}", b"", b""])]
+    """A whole exchange behind: as of a proxy that mixes up two of its clients."""
+    previous = [own_data([b"GET", b"p:user:{someone}"]), own_data([b"GET", b"p:history:{someone}"]), array([None])]
 
     async def one_off(command, writer):
-        reply, previous[0] = previous[0], own_data(command)
-        writer.write(reply)
+        previous.append(own_data(command))
+        writer.write(previous.pop(0))
 
     fake.answer = one_off
     for number in range(10):
@@ -119,9 +212,28 @@ async def test_replies_one_off_are_caught_by_their_owner_and_the_connection_is_d
     assert fake.connections == 10
 
 
+@pytest.mark.parametrize("items", [[], ["i1"]])
+async def test_a_single_reply_too_many_is_caught_by_its_kind_and_the_connection_is_dropped(fake, store, items):
+    previous = [own_data([b"GET", b"p:history:{someone}"])]
+
+    async def one_off(command, writer):
+        previous.append(own_data(command))
+        writer.write(previous.pop(0))
+
+    fake.answer = one_off
+    for number in range(5):
+        previous[:] = [own_data([b"GET", b"p:history:{someone}"])]
+        if items:
+            assert await read_reason(store) == "protocol"
+        else:
+            stored = await store.read(f"u{number}", [])
+            assert (stored.user, stored.history, stored.faults) == (None, None, ("user_corrupt", "history_corrupt"))
+        assert fake.connections == number + 1
+
+
 async def test_bytes_left_over_after_a_reply_never_reach_the_next_reader(fake, store):
     async def twice(command, writer):
-        writer.write(own_data(command) * 2)
+        writer.write(own_data(command) * (2 if command[0] == b"MGET" else 1))
 
     fake.answer = twice
     for number in range(5):
@@ -139,7 +251,7 @@ class Gate:
         self.opened = asyncio.Event()
 
     async def __call__(self, command, writer):
-        if any(user in command[1] for user in self.users):
+        if command[0] == b"GET" and any(user in command[1] for user in self.users):
             await self.opened.wait()
         await answer_properly(command, writer)
 
@@ -170,7 +282,7 @@ async def test_with_the_circuit_open_nothing_reaches_the_server_but_the_probes(f
     store = RedisStore.from_url(fake.url, limits=LIMITS, breaker=breaker)
     fake.answer = always(b"-LOADING\r\n")
     reasons = [await read_reason(store) for _ in range(10)]
-    assert (reasons, len(fake.commands)) == (["loading"] * 2 + ["circuit_open"] * 8, 2)
+    assert (reasons, reads(fake)) == (["loading"] * 2 + ["circuit_open"] * 8, 2)
     now[0] = 1.0
     assert [await read_reason(store) for _ in range(3)] == ["loading", "circuit_open", "circuit_open"]
     fake.answer = answer_properly
@@ -211,7 +323,7 @@ async def test_of_a_silent_store_at_most_20_probes_a_second_reach_the_socket_onc
         with contextlib.suppress(StoreUnavailableError):
             await store.read("u1", [])
         now[0] += 0.001
-        heard.append(len(fake.commands))
+        heard.append(reads(fake))
     assert heard[999] > 5
     for start in range(1_000, 5_000, 100):
         assert 1 <= heard[start + 999] - heard[start] <= 20

@@ -66,13 +66,13 @@ async def test_of_an_unknown_user_nothing_is_read_and_nothing_is_at_fault(store)
     assert (stored.user, stored.history, stored.items, stored.faults) == (None, None, {}, ())
 
 
-async def test_reading_takes_one_command(store, valkey):
+async def test_reading_takes_three_commands(store, valkey):
     put(valkey, users=("u1",), items=("i1",))
     await store.read("u1", [])
     valkey.config_resetstat()
     await store.read("u1", [f"i{number}" for number in range(1000)])
     commands = {name: row["calls"] for name, row in valkey.info("commandstats").items() if "config" not in name}
-    assert commands == {"cmdstat_mget": 1}
+    assert commands == {"cmdstat_get": 2, "cmdstat_mget": 1}
 
 
 async def test_a_second_prefix_in_the_same_server_is_another_store(valkey, valkey_url):
@@ -106,9 +106,18 @@ async def test_a_value_at_fault_is_reported_and_never_served_while_the_others_ar
     assert ("i1" in stored.items) is not fault.startswith("item")
 
 
-async def test_a_value_of_another_redis_type_counts_as_absent(store, valkey):
-    valkey.rpush(KEYS.user("u1"), "a", "b")
-    assert (await store.read("u1", [])).user is None
+async def test_another_redis_type_is_a_users_fault_and_an_items_absence(store, valkey):
+    put(valkey, users=("u1",), items=("i1",))
+    for key in (KEYS.user("u1"), KEYS.item("i1")):
+        valkey.delete(key)
+        valkey.rpush(key, "a", "b")
+    stored = await store.read("u1", ["i1"])
+    assert (stored.user, stored.history.owner, dict(stored.items), stored.faults) == (
+        None,
+        "u1",
+        {"i1": None},
+        ("user_wrong_type",),
+    )
 
 
 async def test_absence_is_doubted_where_a_reply_holds_another_owners_record(store, valkey):

@@ -31,13 +31,13 @@ class FakeMaster(FakeRedis):
                 writer.write(b"*3\r\n" + bulk(self.role) + b":0\r\n*0\r\n")
             case b"SET":
                 writer.write(b"+OK\r\n" if self.role == b"master" else REFUSED_WRITE)
-            case b"MGET":
+            case b"GET":
                 owner = command[1].decode().partition("{")[2].removesuffix("}")
-                writer.write(array([features(owner), None]))
+                writer.write(bulk(features(owner) if b":user:" in command[1] else None))
 
     @property
     def reads(self):
-        return sum(command[0] == b"MGET" for command in self.commands)
+        return sum(command[0] == b"GET" and b":user:" in command[1] for command in self.commands)
 
 
 class FakeSentinel(FakeRedis):
