@@ -13,6 +13,7 @@ FeatureStoreError
 ├── EmbeddedStoreError         the embedded server cannot be started, reached or stopped
 ├── SpoolFullError             too many acknowledged events wait for the store
 ├── SpoolFailedError           the disk under the spool gave trouble, or the spool is closed
+│   ├── SpoolForeignError        the spool holds the events of another store
 │   └── SpoolLockedError         another process, or another part of this one, uses the spool
 ├── MaterializeError           tables could not be written whole into the store
 ├── BenchmarkError             what was measured is not what should be: ways that differ, or work not done
@@ -120,6 +121,10 @@ class SpoolFullError(FeatureStoreError):
 
 class SpoolFailedError(FeatureStoreError):
     """The disk refused something, or the spool is closed."""
+
+
+class SpoolForeignError(SpoolFailedError):
+    """The spool was written for another store; applying it here would mix the two."""
 
 
 class SpoolLockedError(SpoolFailedError):

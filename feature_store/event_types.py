@@ -15,7 +15,8 @@ from feature_store.strict_schema import Column, Name, Seconds, StrictSchema
 
 MAX_TYPES = 64
 MAX_HALF_LIVES = 4
-TIME_UNITS_PER_S = {"s": 1.0, "ms": 1e3, "us": 1e6}
+TimeUnit = Literal["s", "ms", "us"]
+TIME_UNITS_PER_S: dict[TimeUnit, float] = {"s": 1.0, "ms": 1e3, "us": 1e6}
 
 
 class EventType(StrictSchema):
@@ -54,17 +55,27 @@ class Events(StrictSchema):
     """The live events.
 
     ``time_unit`` says what a number in the interactions' time column counts (since 1970); date-times are seconds.
+    ``time_resolution`` is how fine the times of events are kept: floored to it an event has the time that the team's own tables
+    have of it, by which a materialization knows it again. It is the unit itself, or finer.
     ``half_lives_s``: each user's and item's events are counted with exponential decay, once per half-life, beside the total.
     """
 
     types: tuple[EventType, ...] = Field(min_length=1, max_length=MAX_TYPES)
-    time_unit: Literal["s", "ms", "us"] = "s"
+    time_unit: TimeUnit = "s"
+    time_resolution: TimeUnit | None = None
     half_lives_s: tuple[Seconds, ...] = Field(default=(3_600.0, 86_400.0), max_length=MAX_HALF_LIVES)
 
     @field_validator("types", "half_lives_s", mode="before")
     @classmethod
     def _list_is_tuple(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _no_coarser_than_the_unit(self) -> Self:
+        resolution = self.time_resolution
+        if resolution is not None and TIME_UNITS_PER_S[resolution] < self.units_per_s:
+            raise ValueError(f"time_resolution {resolution} is coarser than time_unit {self.time_unit}")
+        return self
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
@@ -79,6 +90,11 @@ class Events(StrictSchema):
     def units_per_s(self) -> float:
         """How many units of the time column make a second."""
         return TIME_UNITS_PER_S[self.time_unit]
+
+    @property
+    def resolution_us(self) -> int:
+        """The step of events' times in microseconds."""
+        return round(1e6 / TIME_UNITS_PER_S[self.time_resolution or self.time_unit])
 
     def type_named(self, name: str) -> EventType | None:
         """The type of this name, or None."""

@@ -25,7 +25,7 @@ _BEST_VALUE = 5.0
 
 @dataclass(frozen=True, slots=True)
 class ServedScore:
-    """One score as it was served; ``time_us`` is when the item was seen, in microseconds since 1970."""
+    """One score as it was served; ``time_us`` is when the item was seen, in microseconds since 1970, as events keep it."""
 
     time_us: int
     user: str
@@ -51,6 +51,8 @@ class LiveTraffic:
         self._draw = draw
         self._client = client
         self._numbers = 0
+        self._seen: set[tuple[int, str, str]] = set()
+        self._resolution_us = 1 if views.events is None else views.events.resolution_us
         declared = () if views.events is None else views.events.types
         shown = next((kind for kind in declared if kind.example), None)
         clicked = next((kind for kind in declared if views.history.takes(kind.row(_BEST_VALUE))), None)
@@ -72,8 +74,11 @@ class LiveTraffic:
         version = answer["freshness"]["history_version"]
         model = f"{answer['model']['name']}@{answer['model']['version']}"
         seen_us = time.time_ns() // 1_000
+        seen_us -= seen_us % self._resolution_us
         events = []
         for item in answer["items"]:
+            if not self._first_at(seen_us, user, item["id"]):
+                continue
             self.served.append(ServedScore(seen_us, user, item["id"], model, item["score"]))
             context = {**request, **contexts[item["id"]]}
             told = {"time": seen_us / 1e6, "history_version": version, "context": context}
@@ -81,10 +86,19 @@ class LiveTraffic:
         if self._draw.random() < _CLICKED:
             late_s = self._draw.uniform(0, _LATEST_S) if self._draw.random() < _LATE else 0.0
             events.append(self._event(self._clicked, user, self._draw.choice(candidates), answer, time=time.time() - late_s))
+        if not events:
+            return
         if self._draw.random() < _SENT_TWICE:
             await self._post(events)
         await self._post(events)
         self.events += len(events)
+
+    def _first_at(self, seen_us: int, user: str, item: str) -> bool:
+        """Rows are told apart by time, user and item: what is seen again at the same time as events keep it counts once."""
+        key = (seen_us, user, item)
+        fresh = key not in self._seen
+        self._seen.add(key)
+        return fresh
 
     def _event(self, kind: EventType, user: str, item: str, answer: Mapping[str, Any], **more: Any) -> dict[str, Any]:
         self._numbers += 1

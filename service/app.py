@@ -8,7 +8,7 @@ import gc
 import logging
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from fastapi import FastAPI
@@ -16,14 +16,16 @@ from starlette.middleware import Middleware
 
 from feature_store.encoding.categories import VocabularyIds
 from feature_store.events.spool import SpoolRule
+from feature_store.events.spool_folder import SpoolFolders
 from feature_store.item_cache import CacheRule, ItemCache
 from feature_store.item_refresh import ItemRefresher
 from feature_store.keys import KeySpace
 from feature_store.online import OnlineFeatures
 from feature_store.redis.changes import ItemChanges
-from feature_store.redis.events import RedisEvents
+from feature_store.redis.events import EventRule, RedisEvents
 from feature_store.redis.reader import RedisStore
 from feature_store.redis.script_runs import open_scripts
+from feature_store.store_identity import store_fingerprint
 from feature_store.store_settings import ReadLimits
 from feature_store.views import FeatureViews, ViewsError, load_views
 from models.repository import ModelRepository
@@ -42,7 +44,7 @@ from service.experiments.plan_source import PlanSource
 from service.ingestion.event_rules import EventRules
 from service.ingestion.event_time import TimeRule
 from service.ingestion.intake import EventIntake, IntakeLimits
-from service.live_events import LiveEvents
+from service.live_events import LiveEvents, LiveTiming
 from service.logs import configure_logs
 from service.ranking.ports import Snapshot
 from service.ranking.ranker import Ranker
@@ -50,10 +52,11 @@ from service.scoring.batcher import BatchLimits
 from service.scoring.loaded_model import LoadSettings, load_model
 from service.scoring.loaded_models import LoadedModels
 from service.scoring.onnx_session import SessionSettings
-from service.settings import ModelSettings, Settings, StoreSettings
+from service.settings import EventSettings, ModelSettings, Settings, StoreSettings
 from service.telemetry import RequestMetrics, Telemetry
 
 _APPLY_TIMEOUT_S = 2.0
+_DRAIN_S = 3.0
 _log = logging.getLogger("rankline.app")
 
 
@@ -163,9 +166,26 @@ def _live_events(
     """None where the views declare no events: then nothing is spooled and nothing applied."""
     if views is None or views.events is None:
         return None
-    rule = SpoolRule(capacity_bytes=settings.events.spool_capacity_bytes, retain_s=settings.events.retain_s)
-    store = RedisEvents(open_scripts(url, _APPLY_TIMEOUT_S), keys, views)
-    return LiveEvents(settings.events.spool_directory, rule, store, telemetry)
+    given = settings.events
+    rule = SpoolRule(
+        capacity_bytes=given.spool_capacity_bytes,
+        retain_s=given.retain_s,
+        retained_bytes=given.retained_bytes,
+        append_timeout_s=given.spool_timeout_s,
+    )
+    folders = SpoolFolders(given.spool_directory, rule, store_fingerprint(url, keys.prefix))
+    store = RedisEvents(open_scripts(url, _APPLY_TIMEOUT_S), keys, views, _event_rule(settings.events, views))
+    return LiveEvents(folders, store, telemetry.events, LiveTiming(drain_s=min(_DRAIN_S, settings.drain_timeout_s / 2)))
+
+
+def _event_rule(settings: EventSettings, views: FeatureViews) -> EventRule:
+    return replace(
+        EventRule.of(views),
+        remembered_ids=settings.remembered_ids,
+        remembered_s=settings.remembered_s,
+        counters_s=settings.counters_s,
+        log_events=settings.log_events,
+    )
 
 
 def _intake(settings: Settings, parts: Parts) -> EventIntake | None:
@@ -174,7 +194,7 @@ def _intake(settings: Settings, parts: Parts) -> EventIntake | None:
     rule = settings.events
     limits = IntakeLimits(rule.max_requests, rule.apply_timeout_ms / 1e3, rule.max_backlog)
     rules = EventRules(parts.views, TimeRule(rule.future_tolerance_s, rule.max_age_s))
-    return EventIntake(rules, parts.live, parts.telemetry, limits)
+    return EventIntake(rules, parts.live, parts.telemetry.events, limits)
 
 
 def _store_timeout_s(settings: StoreSettings) -> float:

@@ -42,15 +42,12 @@ async def count_items(cache: ItemCache, refresher: ItemRefresher, telemetry: Tel
     told: dict[str, int] = {}
     while True:
         counts, refresh = cache.counts, refresher.counts
-        now = {
-            "hit": counts.hits,
-            "miss": counts.misses,
-            "evicted": counts.evictions,
-            "refreshed": refresh.refreshed,
-            "gap": refresh.gaps,
-        }
-        for outcome, count in now.items():
+        lookups = {"hit": counts.hits, "miss": counts.misses}
+        changes = {"evicted": counts.evictions, "refreshed": refresh.refreshed, "gap": refresh.gaps}
+        for outcome, count in lookups.items():
             telemetry.looked_up(outcome, count - told.get(outcome, 0))
+        for what, count in changes.items():
+            telemetry.items_changed(what, count - told.get(what, 0))
         telemetry.items_held(known=counts.held, unknown=counts.unknown)
-        told = now
+        told = lookups | changes
         await asyncio.sleep(every_s)

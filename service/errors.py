@@ -82,12 +82,15 @@ class EventsNotDeclaredError(ServiceError):
     """The service takes no live events: there are no feature views, or they declare none."""
 
 
+UnavailableReason = Literal["spool_full", "spool_failed", "too_many_requests"]
+
+
 class EventsUnavailableError(ServiceError):
     """No event of the request was acknowledged; sending all again after ``retry_after_s`` is safe."""
 
-    def __init__(self, reason: Literal["spool_full", "spool_failed", "too_many_requests"], retry_after_s: float) -> None:
+    def __init__(self, reason: UnavailableReason, retry_after_s: float) -> None:
         super().__init__(f"live events cannot be taken now: {reason}")
-        self.reason: Literal["spool_full", "spool_failed", "too_many_requests"] = reason
+        self.reason: UnavailableReason = reason
         self.retry_after_s = retry_after_s
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -61,23 +61,38 @@ class EventSettings(_Group):
     """Live events: where they are kept safe, which times are taken, and how much at once.
 
     Each worker process has its own spool in a folder below ``spool_directory``. A request waits ``apply_timeout_ms`` for the
-    store to apply its events, and not at all while more than ``max_backlog`` events wait already.
+    store to apply its events, and not at all while more than ``max_backlog`` events wait already. ``log_events``,
+    ``remembered_*`` and ``counters_s`` bound what clients can make the store hold (docs/features.md, "Memory").
     """
 
     spool_directory: Path = Path("var/spool")
     spool_capacity_bytes: int = Field(default=256 * 1_048_576, ge=1_048_576)
     retain_s: float = Field(default=3_600.0, ge=0, description="Applied events are kept so long, for a store that lost them")
+    retained_bytes: int = Field(default=256 * 1_048_576, ge=0, description="Of them at most so much is kept")
+    spool_timeout_s: float = Field(default=5.0, gt=0, le=600, description="For the disk to keep events safe")
     apply_timeout_ms: int = Field(default=250, ge=0, le=60_000)
     future_tolerance_s: float = Field(default=60.0, ge=0, le=86_400)
     max_age_s: float | None = Field(default=30 * 86_400.0, ge=0, description="none: as old as 1970")
     max_events: int = Field(default=1_000, ge=1, le=10_000, description="In one request")
     max_backlog: int = Field(default=1_000, ge=0)
     max_requests: int = Field(default=256, ge=1, le=10_000, description="Of events, at work at once; more get 503")
+    log_events: int = Field(default=1_000_000, ge=1, description="The event log in the store keeps about so many, of all users")
+    remembered_ids: int = Field(default=4_096, ge=1, le=100_000, description="Of each user, to know an event sent again")
+    remembered_s: int = Field(default=86_400, ge=60, description="After a user's last event; then an event sent again is new")
+    counters_s: int = Field(default=90 * 86_400, ge=60, description="After a user's or an item's last event")
 
     @field_validator("max_age_s", mode="before")
     @classmethod
     def _none_is_no_limit(cls, value: Any) -> Any:
         return None if value == "none" else value
+
+    @model_validator(mode="after")
+    def _what_may_come_again_is_remembered(self) -> Self:
+        if self.remembered_s <= self.retain_s:
+            raise ValueError("remembered_s must be longer than retain_s: what a spool still holds may be applied again")
+        if self.remembered_ids < self.max_events:
+            raise ValueError("remembered_ids must not be below max_events: a whole request may be sent again")
+        return self
 
 
 class Settings(BaseSettings):

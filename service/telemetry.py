@@ -19,32 +19,14 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.ingestion.received import RefusalReason
+from service.event_telemetry import EventTelemetry
+from service.metric_labels import OTHER, CappedLabel
 from service.ranking.query import Answer
 
 MULTIPROCESS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
-MAX_LABEL_VALUES = 100
-OTHER = "other"
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _STAGE_SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
-_LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0, 3600.0)
 _ROWS = (1, 8, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
-
-
-class CappedLabel:
-    """Lets the first ``MAX_LABEL_VALUES`` values through; later ones count as ``other``."""
-
-    def __init__(self) -> None:
-        self._seen: set[str] = set()
-
-    def __call__(self, value: str) -> str:
-        """The value to use as a label."""
-        if value in self._seen:
-            return value
-        if len(self._seen) >= MAX_LABEL_VALUES:
-            return OTHER
-        self._seen.add(value)
-        return value
 
 
 class Telemetry:
@@ -58,7 +40,7 @@ class Telemetry:
         self._define_requests()
         self._define_ranking()
         self._define_state()
-        self._define_events()
+        self.events = EventTelemetry(self.registry)
         if MULTIPROCESS_DIRECTORY not in os.environ:
             ProcessCollector(registry=self.registry)
 
@@ -94,6 +76,7 @@ class Telemetry:
         r = self.registry
         self.queue_rows = Gauge("rankline_queue_rows", "Rows waiting", ["model"], registry=r, multiprocess_mode="livesum")
         self.cache_lookups = Counter("rankline_item_cache_lookups", "Item cache lookups", ["outcome"], registry=r)
+        self.cache_changes = Counter("rankline_item_cache_changes", "What became of the cache's items", ["what"], registry=r)
         self.items_in_cache = Gauge(
             "rankline_item_cache_items", "Items in the cache", ["kind"], registry=r, multiprocess_mode="livesum"
         )
@@ -111,26 +94,6 @@ class Telemetry:
             "rankline_plan_stale", "1 while the last good plan stands in", registry=r, multiprocess_mode="livemax"
         )
         self.reloads = Counter("rankline_reloads", "Plan reloads", ["outcome"], registry=r)
-
-    def _define_events(self) -> None:
-        r = self.registry
-        self.events = Counter("rankline_events", "Live events answered", ["type", "outcome"], registry=r)
-        self.event_refusals = Counter("rankline_event_refusals", "Refused events by first reason", ["reason"], registry=r)
-        self.spool_records = Gauge(
-            "rankline_spool_pending_records", "Events kept, not applied yet", registry=r, multiprocess_mode="livesum"
-        )
-        self.spool_bytes = Gauge(
-            "rankline_spool_pending_bytes", "Bytes kept, not applied yet", registry=r, multiprocess_mode="livesum"
-        )
-        self.applied = Counter("rankline_events_applied", "Events that the store took, repeats included", registry=r)
-        self.history_resets = Counter("rankline_history_resets", "Unreadable histories that an event replaced", registry=r)
-        self.apply_failures = Counter(
-            "rankline_event_apply_failures", "Tries to bring events into the store that failed", ["reason"], registry=r
-        )
-        self.rewinds = Counter("rankline_store_rewinds", "Times the store had lost events, which were replayed", registry=r)
-        self.event_lag = Histogram(
-            "rankline_event_lag_seconds", "From an event's receipt to the store's taking it", buckets=_LAG_SECONDS, registry=r
-        )
 
     def answered(self, answer: Answer, candidates: int) -> None:
         """Count one answer (``RankObserver``)."""
@@ -177,44 +140,14 @@ class Telemetry:
         self.scoring_failures.labels(self._models(model)).inc(requests)
 
     def looked_up(self, outcome: str, count: int) -> None:
-        """Count item cache lookups by outcome: hit, miss; and what happened to held items: evicted, refreshed, gap."""
+        """Count item cache lookups by outcome: hit, miss."""
         if count:
             self.cache_lookups.labels(outcome).inc(count)
 
-    def events_accepted(self, type_name: str, *, count: int, duplicates: int) -> None:
-        """Count accepted events of one declared type: fresh (or not known yet) ones, and duplicates (``IntakeObserver``)."""
+    def items_changed(self, what: str, count: int) -> None:
+        """Count changes of the item cache: items evicted or refreshed; gap: announcements were lost, every item is doubted."""
         if count:
-            self.events.labels(type_name, "accepted").inc(count)
-        if duplicates:
-            self.events.labels(type_name, "duplicate").inc(duplicates)
-
-    def event_refused(self, type_name: str | None, reason: RefusalReason) -> None:
-        """Count a refused event; without a declared type as ``other`` (``IntakeObserver``)."""
-        self.events.labels(type_name or OTHER, "refused").inc()
-        self.event_refusals.labels(reason).inc()
-
-    def spool_depth(self, *, records: int, bytes_: int) -> None:
-        """Set what the spool holds that the store has not taken."""
-        self.spool_records.set(records)
-        self.spool_bytes.set(bytes_)
-
-    def events_applied(self, lags_s: Iterable[float]) -> None:
-        """Count events that the store took: for each the seconds since its receipt."""
-        for lag_s in lags_s:
-            self.applied.inc()
-            self.event_lag.observe(max(0.0, lag_s))
-
-    def applying_failed(self, reason: str) -> None:
-        """Count a try to bring events into the store that failed; it is tried again."""
-        self.apply_failures.labels(self._reasons(reason)).inc()
-
-    def store_rewound(self) -> None:
-        """Count a store that had lost events."""
-        self.rewinds.inc()
-
-    def histories_reset(self, count: int) -> None:
-        """Count unreadable histories that an event replaced."""
-        self.history_resets.inc(count)
+            self.cache_changes.labels(what).inc(count)
 
     def items_held(self, *, known: int, unknown: int) -> None:
         """Set how many items the cache holds, those included that it knows the store lacks."""

@@ -63,6 +63,7 @@ def _summary(done: Exported, out: Path, last_id: str) -> str:
         lines.append(
             f"warning: {done.refused_values:,} context values were not such as their field accepts, and count as missing"
         )
+    lines += [f"warning: {rows:,} rows: history computed by time, because {why.value}" for why, rows in done.unserved.items()]
     lines.append(
         f"exported to {out}: {done.events:,} live events, {done.examples:,} of them examples, "
         f"{done.served:,} of these with the history they were served with"

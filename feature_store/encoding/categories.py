@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from typing import Any
 
 import numpy as np
@@ -114,7 +114,7 @@ class CategoryColumn:
         self.multiple = multiple
 
     def encode(self, values: Sequence[RawValue]) -> Ids:
-        """Raw values to ids of shape [n, slots]; missing values and unused slots are 0, surplus values are cut.
+        """Raw values to ids of shape [n, slots]; missing values and unused slots are 0, surplus values are cut unread.
 
         None and empty text are missing; empty texts inside a list are passed over.
 
@@ -153,8 +153,8 @@ class CategoryColumn:
             if value is None or value == "":
                 continue
             try:
-                texts = _texts(value) if self.multiple else [category_text(value)]
-                for slot, text in enumerate(texts[: self.slots]):
+                texts = islice(_texts(value), self.slots) if self.multiple else [category_text(value)]
+                for slot, text in enumerate(texts):
                     out[row, slot] = id_of(text)
             except ValueRefusedError as error:
                 raise ValueRefusedError(f"field {self.name!r}, value {row}: {error}") from None
@@ -171,7 +171,7 @@ class CategoryColumn:
         return cls(state["name"], ids, slots=state["slots"], multiple=state["multiple"])
 
 
-def _texts(values: object) -> list[str]:
+def _texts(values: object) -> Iterator[str]:
     if not isinstance(values, list | tuple):
         raise ValueRefusedError(f"a list of categories is needed, not {type(values).__name__}")
-    return [category_text(each) for each in values if each != ""]
+    return (category_text(each) for each in values if each != "")

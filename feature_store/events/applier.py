@@ -18,35 +18,43 @@ from feature_store.events.spool import Spool
 _log = logging.getLogger("rankline.events")
 
 _REMEMBERED_OUTCOMES = 10_000
+_SLICE = 32
+"""How many events are encoded or decoded before others may use the event loop."""
+_CALM_S = 60.0
+_ALARMING_REWINDS = 8
 
 
 class ApplierObserver(Protocol):
     """Told what became of events; must not raise or block."""
 
-    def events_applied(self, events: Sequence[Event], fresh: int) -> None: ...
+    def events_applied(self, events: Sequence[Event], fresh: Sequence[bool]) -> None: ...
     def store_rewound(self) -> None: ...
     def applying_failed(self, reason: str) -> None: ...
+    def events_unrecoverable(self, count: int) -> None: ...
+    def record_rejected(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class ApplierRule:
     """``batch_records`` and ``batch_bytes`` bound one step in the store; it is asked every ``check_s`` whether it lost writes.
 
-    After trouble the next try comes after ``first_pause_s``, doubled up to ``longest_pause_s``, shortened by chance to a half.
+    After trouble the next try comes after ``first_pause_s``, doubled up to ``longest_pause_s``, shortened by chance to a half;
+    after the store lost writes, doubled with each time within a minute up to ``rewound_pause_s``.
     """
 
-    batch_records: int = 256
+    batch_records: int = 64
     batch_bytes: int = 1 << 20
     check_s: float = 1.0
     first_pause_s: float = 0.05
     longest_pause_s: float = 1.0
+    rewound_pause_s: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Submission:
     first: int
     last: int
-    outcomes: asyncio.Future[list[Applied]]
+    outcomes: asyncio.Future[list[Applied] | None]
 
 
 class EventApplier:
@@ -71,6 +79,13 @@ class EventApplier:
         self._mark_known = False
         self._checked_at = 0.0
         self._tried = spool.applied
+        self._known_applied = spool.applied
+        self._unrecoverable = 0
+        self._rejected = 0
+        self._rewinds = 0
+        self._rewound_at = 0.0
+        self.failing = False
+        """Whether the last try met trouble."""
         self._submissions: set[_Submission] = set()
         self._outcomes: dict[int, Applied] = {}
 
@@ -79,16 +94,27 @@ class EventApplier:
         """Events that are durable and not in the store, as far as is known."""
         return max(0, self._spool.durable - self._position)
 
+    @property
+    def drained(self) -> bool:
+        """Whether all that the spool ever held is applied and kept no longer."""
+        return self.backlog == 0 and self._spool.pending == 0 and self._spool.oldest > self._spool.durable
+
     async def submit(self, events: Sequence[Event], timeout_s: float) -> list[Applied] | None:
         """Keep events for good, and wait for what becomes of them.
 
         Returns:
-            The outcomes, in order; None when the store has not taken all of them within ``timeout_s``: it will.
+            The outcomes, in order; None when the store has not taken all of them within ``timeout_s`` (it will), or when
+            they are applied and what became of them is forgotten already.
 
         Raises:
             SpoolFullError, SpoolFailedError: none of the events was kept for certain.
         """
-        last = await self._spool.append([encode_event(event) for event in events])
+        records: list[bytes] = []
+        for start in range(0, len(events), _SLICE):
+            if start:
+                await asyncio.sleep(0)
+            records += map(encode_event, events[start : start + _SLICE])
+        last = await self._spool.append(records)
         submission = _Submission(last - len(events) + 1, last, asyncio.get_running_loop().create_future())
         self._submissions.add(submission)
         self._answer()
@@ -106,10 +132,12 @@ class EventApplier:
         while True:
             try:
                 await self._step()
-                pause_s = self._rule.first_pause_s
+                self.failing, pause_s = False, self._rule.first_pause_s
                 continue
             except StoreRewoundError as error:
                 self._rewind(error.applied_through)
+                await asyncio.sleep(self._rewound_pause_s())
+                continue
             except StoreUnavailableError as error:
                 self._mark_known = False  # the connection went: whoever answers next may know less
                 self._observer.applying_failed(error.reason)
@@ -119,6 +147,7 @@ class EventApplier:
             except Exception:
                 _log.exception("applying events failed")
                 self._observer.applying_failed("unknown")
+            self.failing = True
             await asyncio.sleep(pause_s * (1 - 0.5 * self._draw()))
             pause_s = min(2 * pause_s, self._rule.longest_pause_s)
 
@@ -141,30 +170,51 @@ class EventApplier:
         self._checked_at = time.monotonic()
         expected, known = self._mark, self._mark_known
         self._mark, self._mark_known = found, True
-        if (known and found != expected) or (found or 0) < self._position:
-            self._rewind(found)
+        at_least, self._known_applied = self._known_applied, found or 0
+        if (known and found != expected) or (found or 0) < at_least:
+            raise StoreRewoundError(found)
 
     def _rewind(self, applied_through: int | None) -> None:
         """Go on from where the store stands. What it has applied already it will not apply again."""
-        before, self._position = self._position, min(applied_through or 0, self._spool.durable)
-        self._mark, self._mark_known = applied_through, True
+        # Never on: a mark further on may be that of a copy of the spool, which says nothing of these events.
+        before, found = self._position, min(applied_through or 0, self._position)
+        self._position = max(found, self._spool.oldest - 1)
+        self._mark, self._mark_known, self._known_applied = applied_through, True, applied_through or 0
+        self._count_unrecoverable(found, min(before, self._spool.oldest - 1))
         if self._position < before and self._spool.oldest <= before:
             self._observer.store_rewound()
             _log.warning("the store lost writes; replaying", extra={"from": self._position, "to": before})
 
+    def _count_unrecoverable(self, after: int, last: int) -> None:
+        after = max(after, self._unrecoverable)
+        if last > after:
+            self._unrecoverable = last
+            self._observer.events_unrecoverable(last - after)
+            missing = {"after": after, "before": last + 1}
+            _log.error("the store does not know of events that the spool keeps no longer", extra=missing)
+
+    def _rewound_pause_s(self) -> float:
+        """Two processes with copies of one spool undo each other's marks for ever: not in a hot loop."""
+        now = time.monotonic()
+        self._rewinds = self._rewinds + 1 if now - self._rewound_at < _CALM_S else 1
+        self._rewound_at = now
+        if self._rewinds == _ALARMING_REWINDS:
+            _log.error("the store's mark of this spool moves by itself: is there a copy of the spool's folder in use?")
+        return min(self._rule.first_pause_s * 2.0 ** min(self._rewinds - 1, 30), self._rule.rewound_pause_s)
+
     async def _apply(self, records: Sequence[tuple[int, bytes]]) -> None:
-        events = [(sequence, event) for sequence, data in records if (event := _decoded(sequence, data)) is not None]
+        events = await self._decoded(records)
         last = records[-1][0]
         tried, self._tried = self._tried, max(self._tried, last)
         applied = await self._store.apply([event for _, event in events], SpoolMark(self._spool.spool_id, self._mark, last))
-        self._mark = self._position = last
+        self._mark = self._position = self._known_applied = last
         self._checked_at = time.monotonic()
         for (sequence, _), outcome in zip(events, applied, strict=True):
             # An event that is not fresh at its second try was applied by the first, whose reply was lost.
             self._outcomes[sequence] = Applied(outcome.fresh or sequence <= tried, outcome.version)
         while len(self._outcomes) > _REMEMBERED_OUTCOMES:
             del self._outcomes[next(iter(self._outcomes))]
-        self._observer.events_applied([event for _, event in events], sum(outcome.fresh for outcome in applied))
+        self._observer.events_applied([event for _, event in events], [outcome.fresh for outcome in applied])
         self._answer()
         await self._spool.mark_applied(last)
 
@@ -174,13 +224,25 @@ class EventApplier:
             if submission.last > self._position or submission.outcomes.done():
                 continue
             outcomes = [self._outcomes.get(sequence) for sequence in range(submission.first, submission.last + 1)]
-            submission.outcomes.set_result([outcome or Applied(False, 0) for outcome in outcomes])
+            known = [outcome for outcome in outcomes if outcome is not None]
+            submission.outcomes.set_result(known if len(known) == len(outcomes) else None)
 
+    async def _decoded(self, records: Sequence[tuple[int, bytes]]) -> list[tuple[int, Event]]:
+        """The events among the records. One of another version of the service must not stop the others: it is put aside."""
+        events: list[tuple[int, Event]] = []
+        for place, (sequence, data) in enumerate(records, 1):
+            try:
+                events.append((sequence, decode_event(data)))
+            except RecordCorruptError as error:
+                await self._reject(sequence, data, str(error))
+            if place % _SLICE == 0:
+                await asyncio.sleep(0)
+        return events
 
-def _decoded(sequence: int, data: bytes) -> Event | None:
-    """An event, or None where the record is none: another version of the service wrote it, and it must not stop the others."""
-    try:
-        return decode_event(data)
-    except RecordCorruptError as error:
-        _log.error("a spooled record is no event", extra={"sequence": sequence, "reason": str(error)})
-        return None
+    async def _reject(self, sequence: int, data: bytes, reason: str) -> None:
+        if sequence <= self._rejected:
+            return  # again, after the store lost writes
+        self._rejected = sequence
+        _log.error("a spooled record is no event", extra={"sequence": sequence, "reason": reason})
+        self._observer.record_rejected()
+        await self._spool.reject(sequence, data, reason)

@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
-from msgspec.structs import replace
 
 from feature_store.errors import EventLogGapError, ExportError
-from feature_store.events.event import LoggedEvent
+from feature_store.events.base_histories import TableEvents
 from feature_store.events.export_columns import context_values, joined_column, time_column_with
 from feature_store.events.export_views import TABLES, ExportNames, export_names, exported_views_data, views_text
 from feature_store.events.live_rows import LiveRow, live_rows
-from feature_store.events.log import LogReading, first_of_each
-from feature_store.events.served import BaseHistory
-from feature_store.materialize import user_histories
+from feature_store.events.log import LogReading, first_of_each, relogged_users
+from feature_store.events.served import Unserved
 from feature_store.table_problems import TablesInvalidError
 from feature_store.tables import HISTORY_EVENT, ITEM_KEY, REQUEST, SERVED, TIME, USER_KEY, EntityTables, read_tables
 from feature_store.views import FeatureViews, ViewsError, load_views
@@ -32,13 +31,15 @@ from feature_store.views import FeatureViews, ViewsError, load_views
 class Exported:
     """What an export wrote.
 
-    ``examples`` of the ``events`` are rows to learn from, ``served`` of these carry their served history. ``refused_values``
-    counts context values that their field does not accept, written as missing; ``gaps`` names what the log lacked.
+    ``examples`` of the ``events`` are rows to learn from, ``served`` of these carry their served history; ``unserved`` counts
+    those that tell a version whose history is not known, by the reason. ``refused_values`` counts context values that their
+    field does not accept, written as missing; ``gaps`` names what the log lacked.
     """
 
     events: int
     examples: int
     served: int
+    unserved: Mapping[Unserved, int]
     refused_values: int
     gaps: tuple[str, ...]
 
@@ -58,33 +59,19 @@ def export_events(views_path: Path, out: Path, reading: LogReading, *, allow_gap
     if views.events is None:
         raise ExportError(f"{views_path}: the views declare no events: add an events block")
     tables = read_tables(views, views_path.parent)
-    events = _entered_once(first_of_each(reading.entries), tables)
-    rows = live_rows(events, views.events, _base_histories(tables, views, events), views.history.length)
+    events = first_of_each(reading.entries)
+    known = TableEvents(tables, events)
+    base = known.beside_the_log(views.history.length)
+    rows = known.once(live_rows(events, views.events, base, views.history.length, relogged_users(reading.entries)))
     with _appearing_whole(out) as folder:
         refused = _write(folder, views, views_path.parent, tables, rows)
+    return _exported(rows, refused, gaps)
+
+
+def _exported(rows: Sequence[LiveRow], refused: int, gaps: Sequence[str]) -> Exported:
     examples = [row for row in rows if row.example]
-    return Exported(len(rows), len(examples), sum(row.served is not None for row in examples), refused, tuple(gaps))
-
-
-def _entered_once(events: Sequence[LoggedEvent], tables: EntityTables) -> list[LoggedEvent]:
-    """The events; one that the team's tables brought into the history as well counts there alone (same user, item and time)."""
-    names = [USER_KEY, ITEM_KEY, TIME]
-    live = pl.DataFrame(
-        [(each.event.user_id, each.event.item_id, each.event.time) for each in events],
-        schema={USER_KEY: pl.String, ITEM_KEY: pl.String, TIME: pl.Float64},
-        orient="row",
-    )
-    base = tables.interactions.filter(pl.col(HISTORY_EVENT)).select(USER_KEY, ITEM_KEY, pl.col(TIME).cast(pl.Float64))
-    twice = set(live.with_row_index().join(base, on=names, how="semi")["index"].to_list())
-    return [replace(each, entered=False) if place in twice else each for place, each in enumerate(events)]
-
-
-def _base_histories(tables: EntityTables, views: FeatureViews, events: Sequence[LoggedEvent]) -> dict[str, BaseHistory]:
-    """What was materialized of the users whom the log names."""
-    named = {each.event.user_id for each in events}
-    histories = user_histories(tables, views.history.length).filter(pl.col(USER_KEY).is_in(list(named)))
-    rows = histories.drop_nulls(ITEM_KEY).select(USER_KEY, ITEM_KEY, TIME).iter_rows()
-    return {user: BaseHistory(items, times) for user, items, times in rows}
+    unserved = Counter(row.unserved for row in examples if row.unserved is not None)
+    return Exported(len(rows), len(examples), sum(row.served is not None for row in examples), unserved, refused, tuple(gaps))
 
 
 @contextmanager

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from feature_store.event_types import Events
 from feature_store.events.event import ContextValue, Event, LoggedEvent
-from feature_store.events.served import BaseHistory, served_histories
+from feature_store.events.served import BaseHistory, Unserved, served_histories
 
 ColumnValue = str | int | float | bool
 
@@ -18,7 +18,8 @@ ColumnValue = str | int | float | bool
 class LiveRow:
     """One event's row. ``columns`` and ``context`` (by field name) are empty, ``served`` is None where it is no example.
 
-    ``in_history`` says whether this very event entered the history; ``served`` is the history it was served with, if told.
+    ``in_history`` says whether this very event entered the history; ``served`` is the history it was served with, if the
+    event tells its version; where that history is not known, it is None and ``unserved`` says why.
     """
 
     event: Event
@@ -27,6 +28,7 @@ class LiveRow:
     columns: Mapping[str, ColumnValue]
     context: Mapping[str, ContextValue]
     served: Sequence[str] | None
+    unserved: Unserved | None = None
 
     @property
     def request(self) -> str:
@@ -37,23 +39,41 @@ class LiveRow:
         return f"event-{hashlib.blake2b(whole, digest_size=16).hexdigest()}"
 
 
-def live_rows(events: Sequence[LoggedEvent], declared: Events, base: Mapping[str, BaseHistory], length: int) -> list[LiveRow]:
+def live_rows(
+    events: Sequence[LoggedEvent],
+    declared: Events,
+    base: Mapping[str, BaseHistory],
+    length: int,
+    relogged: Collection[str] = (),
+) -> list[LiveRow]:
     """One row an event, in the log's order. An event of a type that is no longer declared is history only."""
     examples = [logged for logged in events if _is_example(logged.event, declared)]
     asked = [(each.event.user_id, each.event.history_version) for each in examples]
-    served = served_histories(events, [(user, version) for user, version in asked if version is not None], base, length)
+    known = [(user, version) for user, version in asked if version is not None]
+    served = served_histories(events, known, base, length, relogged)
     columns = _example_columns(examples, events, declared)
     return [_row(logged, columns.get(place), served) for place, logged in enumerate(events)]
 
 
 def _row(
-    logged: LoggedEvent, columns: Mapping[str, ColumnValue] | None, served: Mapping[tuple[str, int], list[str]]
+    logged: LoggedEvent,
+    columns: Mapping[str, ColumnValue] | None,
+    served: Mapping[tuple[str, int], list[str] | Unserved],
 ) -> LiveRow:
     event = logged.event
     if columns is None:
         return LiveRow(event, False, logged.entered, {}, {}, None)
-    history = None if event.history_version is None else served[event.user_id, event.history_version]
-    return LiveRow(event, True, logged.entered, columns, event.context, history)
+    found = _served(logged, served)
+    history, why = (None, found) if isinstance(found, Unserved) else (found, None)
+    return LiveRow(event, True, logged.entered, columns, event.context, history, why)
+
+
+def _served(logged: LoggedEvent, served: Mapping[tuple[str, int], list[str] | Unserved]) -> list[str] | Unserved | None:
+    """The history of an example; None if it tells no version. The answer came before the event, so does its version."""
+    told = logged.event.history_version
+    if told is None:
+        return None
+    return Unserved.VERSION_AHEAD if told > logged.version - logged.entered else served[logged.event.user_id, told]
 
 
 def _is_example(event: Event, declared: Events) -> bool:

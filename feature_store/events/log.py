@@ -91,6 +91,18 @@ def first_of_each(entries: Sequence[LogEntry]) -> list[LoggedEvent]:
     return list(seen.values())
 
 
+def relogged_users(entries: Sequence[LogEntry]) -> set[str]:
+    """Users of whom an event was logged again with another outcome: the store had lost what it knew, or forgotten the id."""
+    seen: dict[tuple[str, str], tuple[int, bool]] = {}
+    users: set[str] = set()
+    for entry in entries:
+        if (logged := entry.logged) is not None:
+            outcome = (logged.version, logged.entered)
+            if seen.setdefault((logged.event.user_id, logged.event.event_id), outcome) != outcome:
+                users.add(logged.event.user_id)
+    return users
+
+
 def _step_text(last: int, entry: LogEntry) -> str:
     if entry.number <= last:
         return f"entry {entry.id} is number {entry.number} after number {last}: the log began anew"

@@ -2,38 +2,31 @@
 
 What ``append`` has returned for is on disk and outlives the process, the store and a loss of power. Appends that wait while
 others are being synced go together with the next sync, so that many callers cost few syncs and none waits for a timer.
-The files are touched on one thread of the spool's own, reads in small pieces between writes; the event loop never blocks.
+The files are touched on one thread of the spool's own, reads in small pieces between writes; the event loop never blocks, and
+no append, no closing and no process's end waits for a disk that has stopped answering.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from feature_store.errors import SpoolFailedError, SpoolFullError
+from feature_store.errors import SpoolFailedError
+from feature_store.events.spool_commits import GroupCommits
 from feature_store.events.spool_files import SpoolFiles, SpoolRule
-from feature_store.events.spool_segment import MAX_RECORD_BYTES, RECORD_HEAD_BYTES
+from feature_store.events.spool_segment import MAX_RECORD_BYTES
+from feature_store.events.spool_thread import SpoolThread
 
 __all__ = ["Spool", "SpoolRule"]
 
 ResultT = TypeVar("ResultT")
 
 _DEFAULT_RULE = SpoolRule()
-_RETRY_AFTER_S = 1.0
-_GROUP_BYTES = 4 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class _Append:
-    records: tuple[bytes, ...]
-    size_bytes: int
-    durable: asyncio.Future[int]
+_log = logging.getLogger("rankline.spool")
 
 
 class Spool:
@@ -43,34 +36,42 @@ class Spool:
     have become durable all the same: records must be safe to apply twice.
     """
 
-    def __init__(self, files: SpoolFiles, thread: ThreadPoolExecutor, rule: SpoolRule, directory: Path) -> None:
+    def __init__(self, files: SpoolFiles, thread: SpoolThread, rule: SpoolRule, directory: Path) -> None:
         self.directory = directory
         self._files = files
         self._thread = thread
         self._rule = rule
-        self._admitted_bytes = files.written_bytes  # as its namesake counts, with what waits to be written
-        self._waiting: deque[_Append] = deque()
-        self._committing: asyncio.Task[None] | None = None
+        self._commits = GroupCommits(files, thread, rule, self._tell_waiters)
         self._waiters: set[tuple[int, asyncio.Future[None]]] = set()
         self._closing: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(
-        cls, directory: Path, rule: SpoolRule = _DEFAULT_RULE, *, wall_clock: Callable[[], float] = time.time
+        cls,
+        directory: Path,
+        rule: SpoolRule = _DEFAULT_RULE,
+        *,
+        store: str = "",
+        wall_clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> Spool:
         """Lock the directory, made if it is not there, and recover what it holds; a torn end is cut off.
 
+        Args:
+            store: a fingerprint of the store that the records are for (letters and digits); empty: nobody asks.
+
         Raises:
             SpoolLockedError: another process uses it.
+            SpoolForeignError: it holds the records of another store.
             SpoolFailedError: the disk refuses.
         """
-        thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool")
-        files = SpoolFiles(directory, rule, wall_clock)
+        thread = SpoolThread()
+        files = SpoolFiles(directory, rule, wall_clock=wall_clock, monotonic=monotonic, store=store)
         try:
-            await asyncio.get_running_loop().run_in_executor(thread, files.open)
+            await thread.run(files.open)
         except BaseException:  # a cancelled wait included: the lock may be taken only after it
             thread.submit(files.close)
-            thread.shutdown(wait=False)
+            thread.end()
             raise
         return cls(files, thread, rule, directory)
 
@@ -115,7 +116,8 @@ class Spool:
         Raises:
             ValueError: a record is longer than 1 MiB.
             SpoolFullError: there is no room for all of them; none was taken.
-            SpoolFailedError: they could not be written, or the spool is closed. Later appends start on a new file.
+            SpoolFailedError: they could not be written, not within ``append_timeout_s``, or the spool is closed. After a
+                failed write later appends start on a new file; while one does not end, they are refused at once.
         """
         taken = tuple(records)
         if any(len(record) > MAX_RECORD_BYTES for record in taken):
@@ -123,15 +125,7 @@ class Spool:
         self._refuse_closed()
         if not taken:
             return self.durable
-        size_bytes = sum(RECORD_HEAD_BYTES + len(record) for record in taken)
-        if self._admitted_bytes - self._files.applied_bytes + size_bytes > self._rule.capacity_bytes:
-            raise SpoolFullError("the spool is full of events that wait for the store", retry_after_s=_RETRY_AFTER_S)
-        append = _Append(taken, size_bytes, asyncio.get_running_loop().create_future())
-        self._admitted_bytes += size_bytes
-        self._waiting.append(append)
-        if self._committing is None:
-            self._committing = asyncio.create_task(self._commit())
-        return await append.durable
+        return await self._commits.append(taken)
 
     async def read(self, after: int, max_records: int, max_bytes: int) -> list[tuple[int, bytes]]:
         """Records above ``after`` with their numbers, in order, from the oldest one kept if ``after`` is older; [] when none.
@@ -189,64 +183,64 @@ class Spool:
         if sequence > self.applied:
             await self._on_thread(lambda: self._files.mark_applied(sequence))
 
+    async def tidy(self) -> None:
+        """Delete applied records whose time is over, the newest too; to be called now and then.
+
+        Raises:
+            SpoolFailedError: the spool is closed.
+        """
+        await self._on_thread(self._files.tidy)
+
+    async def reject(self, sequence: int, payload: bytes, reason: str) -> None:
+        """Put a record aside that nobody can use, into the file ``rejected``, as far as there is room.
+
+        Raises:
+            SpoolFailedError: the spool is closed.
+        """
+        await self._on_thread(lambda: self._files.reject(sequence, payload, reason))
+
     async def close(self) -> None:
-        """Finish the appends under way, refuse further calls and let go of the directory. Safe to repeat."""
+        """Finish the appends under way, refuse further calls and let go of the directory. Safe to repeat.
+
+        Waits no longer than ``close_timeout_s``; of a disk that does not answer then, the thread is left behind.
+        """
+        await self._close_once(self._files.close)
+
+    async def remove(self) -> None:
+        """Close, and delete the directory if it holds no record, nor anything else worth keeping."""
+        await self._close_once(self._files.remove)
+
+    async def _close_once(self, last_call: Callable[[], None]) -> None:
         if self._closing is None:
-            self._closing = asyncio.create_task(self._close())
+            self._closing = asyncio.create_task(self._close(last_call))
         await asyncio.shield(self._closing)
 
-    async def _close(self) -> None:
-        if self._committing is not None:
-            await asyncio.wait([self._committing])
+    async def _close(self, last_call: Callable[[], None]) -> None:
+        try:
+            async with asyncio.timeout(self._rule.close_timeout_s):
+                await self._commits.finish()
+        except TimeoutError:
+            self._commits.abandon()
         for _, waiter in self._waiters:
             if not waiter.done():
                 waiter.set_exception(SpoolFailedError("the spool is closed"))
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._files.close)
-        self._thread.shutdown(wait=False)
+        closed = self._thread.run(last_call)
+        self._thread.end()
+        try:
+            async with asyncio.timeout(self._rule.close_timeout_s):
+                await asyncio.shield(closed)
+        except TimeoutError:
+            _log.error("spool not closed: the disk does not answer", extra={"spool": self.directory.name})
 
-    async def _commit(self) -> None:
-        while self._waiting:
-            group = self._next_group()
-            try:
-                last = await asyncio.get_running_loop().run_in_executor(
-                    self._thread, self._files.append, [record for append in group for record in append.records]
-                )
-            except Exception as error:  # whatever it was, the callers must hear of it
-                self._fail(group, error)
-            else:
-                self._acknowledge(group, last)
-        self._committing = None
-
-    def _next_group(self) -> list[_Append]:
-        group = [self._waiting.popleft()]
-        size_bytes = group[0].size_bytes
-        while self._waiting and size_bytes + self._waiting[0].size_bytes <= _GROUP_BYTES:
-            group.append(self._waiting.popleft())
-            size_bytes += group[-1].size_bytes
-        return group
-
-    def _acknowledge(self, group: list[_Append], last: int) -> None:
-        for append in reversed(group):
-            if not append.durable.done():
-                append.durable.set_result(last)
-            last -= len(append.records)
+    def _tell_waiters(self) -> None:
         for after, waiter in self._waiters:
             if after < self.durable and not waiter.done():
                 waiter.set_result(None)
 
-    def _fail(self, group: list[_Append], error: Exception) -> None:
-        for append in group:
-            self._admitted_bytes -= append.size_bytes
-            if not append.durable.done():
-                failure = SpoolFailedError(str(error) or type(error).__name__)
-                failure.__cause__ = error
-                append.durable.set_exception(failure)
-
     async def _on_thread(self, call: Callable[[], ResultT]) -> ResultT:
         """Run the call behind the write under way; it runs to its end though its caller goes."""
         self._refuse_closed()
-        running: asyncio.Future[Any] = asyncio.get_running_loop().run_in_executor(self._thread, call)
-        return await asyncio.shield(running)
+        return await asyncio.shield(self._thread.run(call))
 
     def _refuse_closed(self) -> None:
         if self._closing is not None:

@@ -7,17 +7,26 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from feature_store.errors import SpoolFailedError
+from feature_store.errors import SpoolFailedError, SpoolForeignError
+from feature_store.events.spool_reading import read_piece
 from feature_store.events.spool_recovery import recover
 from feature_store.events.spool_segment import Segment, SegmentWriter
-from feature_store.events.spool_state import AppliedMark, lock_directory, make_directory, read_or_make_id
+from feature_store.events.spool_state import (
+    AppliedMark,
+    append_rejected,
+    check_store,
+    lock_directory,
+    make_directory,
+    read_next,
+    read_or_make_id,
+    remove_directory,
+    write_next,
+)
 
-_PIECE_BYTES = 256 * 1024  # a read lets waiting writes pass after so much
-_PIECE_RECORDS = 2048
 _log = logging.getLogger("rankline.spool")
 
 
@@ -26,19 +35,33 @@ class SpoolRule:
     """How much a spool holds, in bytes of records as they lie on disk (16 more than the payload each), and for how long.
 
     ``capacity_bytes`` bounds the records not yet applied. Applied ones stay for ``retain_s`` after they were applied, at
-    most ``retained_bytes`` of them, and less when the disk is full. Files go whole, and the newest always stays.
+    most ``retained_bytes`` of them, and less when the disk is full. Files go whole; the newest goes by time only.
+
+    An append takes at most ``append_timeout_s``; closing about twice ``close_timeout_s``. Of records that nobody can use
+    ``rejected_bytes`` are kept aside.
     """
 
     capacity_bytes: int = 256 * 1024 * 1024
     segment_bytes: int = 8 * 1024 * 1024
     retain_s: float = 3600.0
     retained_bytes: int = 256 * 1024 * 1024
+    append_timeout_s: float = 5.0
+    close_timeout_s: float = 2.0
+    rejected_bytes: int = 4 * 1024 * 1024
 
 
 class SpoolFiles:
     """The files of one spool. The numbers may be read from any thread; every method belongs to one thread."""
 
-    def __init__(self, directory: Path, rule: SpoolRule, wall_clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        rule: SpoolRule,
+        *,
+        wall_clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        store: str = "",
+    ) -> None:
         self.spool_id = ""
         self.durable = 0
         self.applied = 0
@@ -48,6 +71,8 @@ class SpoolFiles:
         self._directory = directory
         self._rule = rule
         self._wall_clock = wall_clock
+        self._monotonic = monotonic
+        self._store = store
         self._segments: list[Segment] = []
         self._writer: SegmentWriter | None = None
         self._mark: AppliedMark | None = None
@@ -63,17 +88,24 @@ class SpoolFiles:
         """Lock the directory, made if it is not there, and find out what it holds.
 
         Raises:
-            SpoolFailedError: it is in use, or the disk refuses.
+            SpoolFailedError: it is in use, of another store, or the disk refuses.
         """
         try:
             make_directory(self._directory)
             self._lock = lock_directory(self._directory)
+            check_store(self._directory, self._store)
             self.spool_id = read_or_make_id(self._directory)
             self._mark = AppliedMark(self._directory)
-            found = recover(self._directory, self._mark.read())
+            found = recover(self._directory, max(self._mark.read(), read_next(self._directory) - 1))
+        except SpoolForeignError:
+            self.close()
+            raise
         except OSError as error:
             self.close()
             raise SpoolFailedError(f"the spool {self._directory.name} cannot be opened: {error.strerror}") from error
+        passed = self._wall_clock() - self._monotonic()
+        for segment in found.segments:  # a clock that was set back since must not keep them for ever
+            segment.applied_at = min(segment.applied_at - passed, self._monotonic())
         self._segments, self.corrupt_records = found.segments, found.corrupt_records
         self.durable, self.applied = found.durable, found.applied
         self.written_bytes = self._pending_bytes()
@@ -104,7 +136,7 @@ class SpoolFiles:
         """
         try:
             for segment in [segment for segment in self._segments if segment.last > after]:
-                found, has_any = _piece(segment, after, max_records, max_bytes, at_least_one=at_least_one)
+                found, has_any = read_piece(segment, after, max_records, max_bytes, at_least_one=at_least_one)
                 if has_any:
                     return found
                 _log.error("spool records lost", extra={"spool": self._directory.name, "segment": segment.path.name})
@@ -123,6 +155,35 @@ class SpoolFiles:
                 step()
             except OSError as error:  # nothing is lost by it: some records may be applied again, some files stay longer
                 _log.warning("spool not tidied", extra={"spool": self._directory.name, "reason": error.strerror})
+
+    def tidy(self) -> None:
+        """Delete applied files whose time is over, the newest too: the file ``next`` keeps the numbers then."""
+        try:
+            self._expire()
+            newest = self._segments[-1:]
+            if len(self._segments) == 1 and newest[0].last <= self.applied and self._is_over(newest[0]):
+                write_next(self._directory, self.durable + 1)
+                self._leave_writer()
+                self._delete(newest[0])
+        except OSError as error:
+            _log.warning("spool not tidied", extra={"spool": self._directory.name, "reason": error.strerror})
+
+    def reject(self, sequence: int, payload: bytes, reason: str) -> None:
+        """Append the record as a line of JSON to the file ``rejected``, unless that is full or the disk refuses."""
+        try:
+            append_rejected(self._directory, sequence, payload, reason, limit_bytes=self._rule.rejected_bytes)
+        except OSError as error:
+            _log.warning("record not kept aside", extra={"spool": self._directory.name, "reason": error.strerror})
+
+    def remove(self) -> None:
+        """Delete the directory if there is nothing left in it but what every spool has, and close."""
+        try:
+            if not self._segments:
+                remove_directory(self._directory)
+        except OSError as error:
+            _log.warning("spool folder not removed", extra={"spool": self._directory.name, "reason": error.strerror})
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Close the files and let go of the directory; also after an ``open`` that failed."""
@@ -169,9 +230,10 @@ class SpoolFiles:
     def _stamp_applied(self, before: int) -> None:
         """The time of being applied outlives a restart as the file's own time."""
         now = self._wall_clock()
+        monotonic = self._monotonic()
         for segment in self._segments:
             if before < segment.last <= self.applied:
-                segment.applied_at = now
+                segment.applied_at = monotonic
                 with suppress(FileNotFoundError):
                     os.utime(segment.path, (now, now))
 
@@ -179,10 +241,13 @@ class SpoolFiles:
         applied = [segment for segment in self._segments[:-1] if segment.last <= self.applied]
         kept_bytes = sum(segment.length for segment in applied)
         for segment in applied:
-            if kept_bytes <= self._rule.retained_bytes and self._wall_clock() - segment.applied_at < self._rule.retain_s:
+            if kept_bytes <= self._rule.retained_bytes and not self._is_over(segment):
                 return
             self._delete(segment)
             kept_bytes -= segment.length
+
+    def _is_over(self, segment: Segment) -> bool:
+        return self._monotonic() - segment.applied_at >= self._rule.retain_s
 
     def _delete_applied(self) -> bool:
         """Make room on a full disk; False when there is nothing to delete."""
@@ -194,26 +259,3 @@ class SpoolFiles:
     def _delete(self, segment: Segment) -> None:
         segment.path.unlink(missing_ok=True)
         self._segments.remove(segment)
-
-
-def _piece(
-    segment: Segment, after: int, max_records: int, max_bytes: int, *, at_least_one: bool
-) -> tuple[list[tuple[int, bytes]], bool]:
-    """Records of one file that fit, and whether there was one at all, fitting or not."""
-    found: list[tuple[int, bytes]] = []
-    expected, taken_bytes = max(after + 1, segment.first), 0
-    try:
-        with closing(segment.records(after)) as records:
-            for sequence, _, payload in records:
-                if sequence != expected:
-                    _log.error("spool records lost", extra={"segment": segment.path.name, "records": sequence - expected})
-                expected = sequence + 1
-                taken_bytes += len(payload)
-                if taken_bytes > max_bytes and (found or not at_least_one):
-                    return found, True
-                found.append((sequence, payload))
-                if len(found) >= min(max_records, _PIECE_RECORDS) or taken_bytes >= _PIECE_BYTES:
-                    break
-    except FileNotFoundError:  # somebody deleted it under us: as lost as damaged records
-        return found, False
-    return found, bool(found)

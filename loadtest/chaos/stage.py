@@ -28,6 +28,7 @@ PLAN = "version: 1\ndefaults: {model: din@latest}\n"
 EVENT_TYPES = {
     "types": [{"name": "view", "sets": {"click": 0}, "example": True}, {"name": "click", "sets": {"click": 1}}],
     "time_unit": "s",
+    "time_resolution": "us",
 }
 """A click enters the history of made data, a view does not; both are counted and logged."""
 

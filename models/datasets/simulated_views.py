@@ -39,6 +39,7 @@ split: {by: time, valid: 0.1, test: 0.1}
 # What arrives live, as what it would have written into the interactions: a view is a row to learn from, a click and a purchase
 # complete the row of the same user, item and request; a click enters the history.
 events:
+  time_resolution: us        # the table's times are fractions of seconds; batch and live must have the same time of an event
   types:
     - {name: view, sets: {click: 0, conversion: 0}, example: true}
     - {name: click, sets: {click: 1}}

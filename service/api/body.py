@@ -17,6 +17,9 @@ Schema = TypeVar("Schema", bound=BaseModel)
 _PATIENCE = 8
 """How many times the limit is read before the connection is given up."""
 
+MAX_ERRORS = 1_000
+"""A body that is wrong in more places is told just that: making a line of each would hold up everybody's rankings."""
+
 _ID_FIELDS = ("user_id", "candidates", "history")
 
 # Pydantic puts the tried member of a union into an error's path; clients know fields, not unions.
@@ -70,11 +73,13 @@ def parse_body(schema: type[Schema], body: bytes) -> Schema:
 
     Raises:
         BodyUnreadableError: not JSON (UTF-8, no NaN or Infinity, bounded depth).
-        RequestInvalidError: JSON, but fields are wrong; every one is listed.
+        RequestInvalidError: JSON, but fields are wrong; every one is listed, of a list the first.
     """
     try:
         return schema.model_validate_json(body)
     except ValidationError as error:
+        if error.error_count() > MAX_ERRORS:
+            raise RequestInvalidError([FieldProblem("(body)", f"more than {MAX_ERRORS:,} things are wrong")]) from None
         problems = error.errors(include_url=False, include_context=False, include_input=False)
         if problems[0]["type"] == "json_invalid":
             raise BodyUnreadableError("the body is not valid JSON") from None

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, SkipValidation, StrictFloat, StrictInt, StrictStr
 
-from service.api.schemas import INT64_MAX, MAX_FIELDS, Id, ProblemField, Value
+from service.api.schemas import ID_IS, INT64_MAX, MAX_FIELDS, Id, ProblemField, Value
+from service.ingestion.event_size import MAX_VALUES
 
 MAX_TIME_LENGTH = 64
 
@@ -16,13 +17,13 @@ class _Wire(BaseModel):
 
 
 class WireEvent(_Wire):
-    """Something that a user did with an item."""
+    """Something that a user did with an item: at most 16 KiB as it is kept."""
 
     event_id: Id = Field(
-        description="The same for every attempt to send this event: a user's id counts once.", examples=["c-81f3"]
+        description=f"The same for every attempt to send this event: a user's id counts once. {ID_IS}", examples=["c-81f3"]
     )
-    user_id: Id = Field(description="Who did it.", examples=[42])
-    item_id: Id = Field(description="With what.", examples=[7])
+    user_id: Id = Field(description=f"Who did it. {ID_IS}", examples=[42])
+    item_id: Id = Field(description=f"With what. {ID_IS}", examples=[7])
     type: Annotated[StrictStr, Field(max_length=64)] = Field(
         description="One of the types that the feature views declare.", examples=["click"]
     )
@@ -42,7 +43,9 @@ class WireEvent(_Wire):
     )
     # Values are checked against their fields' kinds, which only the feature views know.
     context: dict[str, Annotated[Value, SkipValidation]] = Field(
-        default_factory=dict, max_length=MAX_FIELDS, description="Values of context fields, as /rank was asked with them."
+        default_factory=dict,
+        max_length=MAX_FIELDS,
+        description=f"Values of context fields, as /rank was asked with them: at most {MAX_VALUES:,}, those in lists included.",
     )
 
 

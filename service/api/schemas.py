@@ -8,6 +8,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, S
 
 MAX_ID_BYTES = 256
 MAX_FIELDS = 256
+MAX_LIST_VALUES = 1_000
+MAX_CANDIDATES = 100_000
+ID_IS = f"Text of at most {MAX_ID_BYTES} bytes of UTF-8, or a 64-bit integer."
 INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
 
 
@@ -25,9 +28,14 @@ def _id_text(value: int | str) -> int | str:
     return value
 
 
-Id = Annotated[StrictInt | StrictStr, AfterValidator(_id_text)]
+Id = Annotated[
+    Annotated[StrictInt, Field(json_schema_extra={"minimum": INT64_MIN, "maximum": INT64_MAX})]
+    | Annotated[StrictStr, Field(json_schema_extra={"minLength": 1, "maxLength": MAX_ID_BYTES})],
+    AfterValidator(_id_text),
+]
 Scalar = StrictStr | StrictBool | StrictInt | StrictFloat
-Value = Scalar | list[StrictStr | StrictInt] | None
+# Lists stop at their first wrong element: a million of them would be a million errors, made while everybody waits.
+Value = Scalar | Annotated[list[StrictStr | StrictInt], Field(max_length=MAX_LIST_VALUES, fail_fast=True)] | None
 FieldName = Annotated[str, Field(max_length=64)]
 
 
@@ -38,17 +46,23 @@ class _Wire(BaseModel):
 class RankRequest(_Wire):
     """A user and the candidates to rank."""
 
-    user_id: Id = Field(description="Whose features and arm; the unit of experiments. Text or a 64-bit integer.", examples=[42])
-    candidates: list[Id] = Field(min_length=1, description="Item ids, answered in the type they came in.", examples=[[1, 2, 3]])
-    candidate_features: dict[FieldName, list[Value]] = Field(
+    user_id: Id = Field(description=f"Whose features and arm; the unit of experiments. {ID_IS}", examples=[42])
+    candidates: Annotated[list[Id], Field(fail_fast=True)] = Field(
+        min_length=1,
+        max_length=MAX_CANDIDATES,
+        description=f"Item ids, answered in the type they came in. {ID_IS}",
+        examples=[[1, 2, 3]],
+    )
+    candidate_features: dict[FieldName, Annotated[list[Value], Field(fail_fast=True)]] = Field(
         default_factory=dict,
         max_length=MAX_FIELDS,
-        description="Columns: field name to one value per candidate. Item fields given here win over stored ones.",
+        description="Columns: field name to one value per candidate. Item fields given here win over stored ones. "
+        f"A list value holds at most {MAX_LIST_VALUES:,}.",
     )
     context: dict[FieldName, Value] = Field(
         default_factory=dict, max_length=MAX_FIELDS, description="Values of the request's context fields."
     )
-    history: list[Id] | None = Field(
+    history: Annotated[list[Id], Field(fail_fast=True)] | None = Field(
         default=None, max_length=10_000, description="Item ids, oldest first; replaces the stored history."
     )
     top_k: StrictInt | None = Field(default=None, ge=1, description="How many to answer; all by default.")
@@ -60,7 +74,10 @@ class RankRequest(_Wire):
         default=None, description="Joins later events to this answer; made up when absent."
     )
     min_history_version: StrictInt | None = Field(
-        default=None, ge=0, le=INT64_MAX, description="The answer is marked degraded if the stored history is older."
+        default=None,
+        ge=0,
+        le=INT64_MAX,
+        description="If the stored history is older, freshness.history_behind is true and the answer degraded.",
     )
     overrides: dict[FieldName, FieldName] = Field(
         default_factory=dict, max_length=64, description="Experiment to arm, for admins (bearer token)."
@@ -104,6 +121,9 @@ class FreshnessInfo(_Wire):
     history_length: int
     history_age_ms: int | None
     history_version: int | None
+    history_behind: bool = Field(
+        description="The history is older than min_history_version, or could not be read; told whatever degraded says."
+    )
     unknown_candidates: int
     stale_candidates: int
     missing: list[str] = Field(description="User, context and candidate fields without a value.")

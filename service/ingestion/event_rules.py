@@ -10,11 +10,9 @@ from feature_store.event_types import Events, EventType
 from feature_store.events.event import ContextValue, Event, encode_event, new_event
 from feature_store.views import CategoriesField, ContextField, FeatureViews, NumberField
 from service.errors import EventsNotDeclaredError, FieldProblem
+from service.ingestion.event_size import MAX_EVENT_BYTES, size_problem
 from service.ingestion.event_time import MICROSECONDS, TimeRefusedError, TimeRule
 from service.ingestion.received import ReceivedEvent, RefusalReason, RefusedEvent
-
-MAX_EVENT_BYTES = 16_384
-"""An event is kept in the spool, in the log and for a while in memory: a longer one is refused."""
 
 _INT64 = 1 << 63
 _SHOWN_TYPES_LENGTH = 80
@@ -38,6 +36,7 @@ class EventRules:
         self._context = {field.name: _reader(field) for field in views.context}
         self._time = time
         self._microseconds_per_unit = _microseconds_per_unit(views.events)
+        self._resolution_us = views.events.resolution_us
 
     def declared(self, type_name: str | None) -> str | None:
         """The type's name if it is declared, else None."""
@@ -45,11 +44,16 @@ class EventRules:
 
     def judge(self, received: ReceivedEvent, received_at: float) -> Event | RefusedEvent:
         """The event to keep, or every rule that it breaks. ``received_at`` is Unix seconds of the server's clock."""
+        too_large = size_problem(received.context)
+        if too_large is not None:
+            return _refused(received, [("size", too_large)])
         problems: list[tuple[RefusalReason, FieldProblem]] = []
         problems += self._type_problems(received)
         time_us = 0
         try:
             time_us = self._time.microseconds(received.time, round(received_at * MICROSECONDS))
+            # Floored here, once: spool, history, log and export then have the time that the team's own tables have.
+            time_us -= time_us % self._resolution_us
         except TimeRefusedError as error:
             problems.append((error.reason, FieldProblem("time", str(error))))
         context, context_problems = self._read_context(received.context)

@@ -15,13 +15,17 @@ from dataclasses import dataclass, field
 from feature_store.errors import SpoolFailedError, SpoolFullError
 from feature_store.events.event import Event
 from feature_store.events.ports import Applied
-from service.errors import EventsUnavailableError
+from service.errors import EventsUnavailableError, UnavailableReason
 from service.ingestion.event_rules import EventRules
+from service.ingestion.event_size import values_in
 from service.ingestion.ports import Applier, IntakeObserver
 from service.ingestion.received import IntakeReport, ReceivedEvent, RefusedEvent
 
 SLICE = 32
-"""How many events are looked at before others may use the event loop."""
+"""How many events are looked at before others may use the event loop; fewer, once they hold ``SLICE_VALUES``."""
+
+SLICE_VALUES = 2_000
+"""Context values, those in lists included: an event may have as many as dozens of others."""
 
 _RETRY_AFTER_BUSY_S = 1.0
 _RETRY_AFTER_FAILED_S = 5.0
@@ -63,7 +67,7 @@ class EventIntake:
             EventsUnavailableError: all are taken.
         """
         if self._at_work >= self._limits.max_requests:
-            raise EventsUnavailableError("too_many_requests", _RETRY_AFTER_BUSY_S)
+            raise self._unavailable("too_many_requests", _RETRY_AFTER_BUSY_S)
         self._at_work += 1
         try:
             yield
@@ -86,7 +90,8 @@ class EventIntake:
     async def _judge(self, received: Sequence[ReceivedEvent | RefusedEvent], received_at: float) -> _Judged:
         judged = _Judged()
         seen: set[tuple[str, str]] = set()
-        for place, each in enumerate(received, 1):
+        events, values = 0, 0
+        for each in received:
             verdict = each if isinstance(each, RefusedEvent) else self._rules.judge(each, received_at)
             if isinstance(verdict, RefusedEvent):
                 judged.refused.append(verdict)
@@ -95,7 +100,9 @@ class EventIntake:
             else:
                 seen.add((verdict.user_id, verdict.event_id))
                 judged.fresh.append(verdict)
-            if place % SLICE == 0:
+            events, values = events + 1, values + _values(each)
+            if events >= SLICE or values >= SLICE_VALUES:
+                events, values = 0, 0
                 await asyncio.sleep(0)
         return judged
 
@@ -104,9 +111,13 @@ class EventIntake:
         try:
             return await self._applier.submit(events, 0.0 if behind else self._limits.apply_timeout_s)
         except SpoolFullError as error:
-            raise EventsUnavailableError("spool_full", error.retry_after_s) from None
+            raise self._unavailable("spool_full", error.retry_after_s) from None
         except SpoolFailedError:
-            raise EventsUnavailableError("spool_failed", _RETRY_AFTER_FAILED_S) from None
+            raise self._unavailable("spool_failed", _RETRY_AFTER_FAILED_S) from None
+
+    def _unavailable(self, reason: UnavailableReason, retry_after_s: float) -> EventsUnavailableError:
+        self._observer.event_request_refused(reason)
+        return EventsUnavailableError(reason, retry_after_s)
 
     def _count(self, judged: _Judged, outcomes: Sequence[Applied] | None) -> None:
         old = [] if outcomes is None else [event for event, done in zip(judged.fresh, outcomes, strict=True) if not done.fresh]
@@ -116,6 +127,10 @@ class EventIntake:
             self._observer.events_accepted(type_name, count=count - duplicates[type_name], duplicates=duplicates[type_name])
         for each in judged.refused:
             self._observer.event_refused(self._rules.declared(each.type), each.reason)
+
+
+def _values(received: ReceivedEvent | RefusedEvent) -> int:
+    return values_in(received.context) if isinstance(received, ReceivedEvent) else 0
 
 
 def _report(judged: _Judged, outcomes: Sequence[Applied] | None) -> IntakeReport:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from feature_store.events.event import Event
 from feature_store.events.ports import Applied
+from service.errors import UnavailableReason
 from service.ingestion.received import RefusalReason
 
 
@@ -29,10 +30,11 @@ class Applier(Protocol):
 
 
 class IntakeObserver(Protocol):
-    """Told of every event that was answered, once; must not raise or block.
+    """Told of every event that was answered, once, and of every request of which nothing was kept; must not raise or block.
 
     A type that is not declared comes as None.
     """
 
     def events_accepted(self, type_name: str, *, count: int, duplicates: int) -> None: ...
     def event_refused(self, type_name: str | None, reason: RefusalReason) -> None: ...
+    def event_request_refused(self, reason: UnavailableReason) -> None: ...

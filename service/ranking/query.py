@@ -46,7 +46,8 @@ class Freshness:
     ``user_known`` is None when the store could not be asked. ``unknown_candidates`` were scored without features of their own,
     or without some that no longer fit; ``stale_candidates`` from outlived ones. Fields of the user and of the request that were
     defaulted are named once: ``missing`` (no value), ``stale`` (beyond the TTL) or ``refused`` (not of the field's kind).
-    ``stale`` names item fields, too, that are beyond their TTL for at least one candidate.
+    ``stale`` names item fields, too, that are beyond their TTL for at least one candidate. ``history_behind``: the request
+    asked for a newer history than the stored one, which may be absent or unreadable, too, whatever else befell the answer.
     """
 
     user_known: bool | None
@@ -54,6 +55,7 @@ class Freshness:
     history_length: int
     history_age_ms: int | None
     history_version: int | None
+    history_behind: bool
     unknown_candidates: int
     stale_candidates: int
     missing: tuple[str, ...]

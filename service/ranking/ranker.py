@@ -97,6 +97,7 @@ class Ranker:
             history_length=len(encoded.history),
             history_age_ms=None if from_request else _age_ms(now, fetched.history_written_at),
             history_version=None if from_request else fetched.history_version,
+            history_behind=_history_behind(query, fetched),
             unknown_candidates=fetched.unknown_items,
             stale_candidates=fetched.stale_items,
             missing=encoded.missing,
@@ -176,7 +177,7 @@ def _arms(assigned: Assigned, snapshot: Snapshot) -> tuple[ArmTaken, ...]:
 
 
 def _degraded(query: RankQuery, fetched: FetchedFeatures, encoded: EncodedQuery, failure: str | None) -> Degraded | None:
-    """The worst thing that happened to this answer, or None."""
+    """The worst thing that happened to this answer, or None. Of a history that is behind ``Freshness`` tells in any case."""
     total = len(query.candidates)
     if failure is not None:
         return Degraded("input_order", failure, 0, total)
@@ -185,10 +186,14 @@ def _degraded(query: RankQuery, fetched: FetchedFeatures, encoded: EncodedQuery,
     faults = (*fetched.faults, *encoded.faults)
     if faults:
         return Degraded("default_features", faults[0], total, total)
-    wanted = query.min_history_version
-    if wanted is not None and query.history is None and (fetched.history_version or 0) < wanted:
+    if _history_behind(query, fetched):
         return Degraded("stale_history", "history_version_behind", total, total)
     return None
+
+
+def _history_behind(query: RankQuery, fetched: FetchedFeatures) -> bool:
+    wanted = query.min_history_version
+    return wanted is not None and query.history is None and (fetched.history_version or 0) < wanted
 
 
 def _age_ms(now: float, then: float | None) -> int | None:

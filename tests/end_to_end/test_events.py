@@ -1,13 +1,19 @@
 """A click changes the very next ranking, and outlives what happens to the service and to the store."""
 
+import http.client
 import os
+import re
 import signal
 import time
+from pathlib import Path
 
 import pytest
+import redis
 
 from demo.steps import run_command
 from feature_store.embedded import EmbeddedStore
+from feature_store.keys import KeySpace
+from feature_store.records import decode_history
 from tests.end_to_end.line import ADMIN, call, rank, send_signal, serving, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -132,3 +138,68 @@ def test_where_the_views_declare_no_events_there_is_no_such_route(line, tmp_path
     with serving(line, tmp_path, {"RANKLINE_VIEWS": str(views)}) as server:
         status, problem, _ = call(server, "POST", "/events", click("u", "i", "e"))
         assert (status, problem["type"]) == (404, "urn:rankline:problem:events-not-declared")
+
+
+def workers_of(server):
+    """Pids of the worker processes that listen: the children of the supervisor, but for multiprocessing's own helpers."""
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def try_post(server, *events):
+    """Whether the events were acknowledged; a worker that is killed meanwhile breaks the connection."""
+    try:
+        return call(server, "POST", "/events", {"events": list(events)})[0] in (200, 202)
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def metric(server, name):
+    text = call(server, "GET", "/metrics")[1].decode()
+    return sum(float(value) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE))
+
+
+def test_a_killed_worker_loses_no_acknowledged_event_and_doubles_none(line, tmp_path):
+    """The store is away for the first kill, so that what was sent to that worker is in its spool only."""
+    user, acknowledged, number = "of-two-workers", [], 0
+
+    def send(rounds):
+        nonlocal number
+        for _ in range(rounds):
+            number += 1
+            event = click(user, f"item-{number}", f"w-{number}", time=time.time() - 3600 + number)
+            if try_post(server, event) or try_post(server, event):
+                acknowledged.append(f"item-{number}")
+
+    with EmbeddedStore(tmp_path / "store") as store:
+        run_command(["-m", "feature_store", "materialize", str(line.views), "--redis", store.url])
+        with serving(line, tmp_path, {"RANKLINE_STORE__URL": store.url}, workers=2) as server:
+            wait_until(lambda: len(workers_of(server)) == 2)
+            store.stop()
+            send(10)
+            spools = [path for path in (tmp_path / "spool").iterdir() if list(path.glob("*.seg"))]
+            assert spools, "nothing was kept"
+            for pid in workers_of(server):  # one after the other, each replaced: whoever holds what, was killed
+                os.kill(pid, signal.SIGKILL)
+                send(3)
+                wait_until(lambda: pid not in workers_of(server) and len(workers_of(server)) == 2)  # noqa: B023
+            store.start()
+            os.kill(workers_of(server)[0], signal.SIGKILL)
+            send(10)
+            wait_until(lambda: len(workers_of(server)) == 2)
+            wait_until(lambda: try_post(server, click(user, "item-0", "w-0", time=time.time() - 7200)))
+            acknowledged.append("item-0")
+
+            def stored():
+                with redis.Redis.from_url(store.url) as client:
+                    found = client.get(KeySpace("rankline").history(user))
+                return [] if found is None else decode_history(found, user).items
+
+            wait_until(lambda: set(acknowledged) <= set(stored()))
+            wait_until(lambda: metric(server, "rankline_spool_pending_records") == 0)
+            assert len(stored()) == len(set(stored()))
+            assert len(acknowledged) > 15
+            before = metric(server, "rankline_events_applied_total")
+            sent = sum(try_post(server, click("of-both", f"i-{n}", f"b-{n}")) for n in range(20))
+            assert sent == 20
+            wait_until(lambda: metric(server, "rankline_events_applied_total") == before + sent)

@@ -129,6 +129,7 @@ async def test_a_second_run_writes_the_same_bytes_and_a_later_one_leaves_nothing
     none = EntityTables(tables.interactions.clear(), tables.users, tables.items)
     await materialize(none, views, writer, replace=True)
     assert history_of(valkey, "u1").items == []
+    assert history_of(valkey, "u1").version == 6, "one version never stands for two histories"
     assert everything(valkey).keys() == first.keys()
 
 

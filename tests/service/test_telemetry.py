@@ -4,8 +4,9 @@ import dataclasses
 
 import pytest
 
+from service.metric_labels import MAX_LABEL_VALUES, OTHER, CappedLabel
 from service.ranking.query import Answer, Freshness, ModelUsed
-from service.telemetry import MAX_LABEL_VALUES, OTHER, CappedLabel, Telemetry
+from service.telemetry import Telemetry
 
 
 def test_values_beyond_the_cap_count_as_other():

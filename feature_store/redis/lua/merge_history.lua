@@ -28,7 +28,6 @@ local function take_batch_up_to(time)
   end
 end
 
-local live_only = 0
 if not replace then
   for place = 1, #history[6] do
     local event = name(history[5][place], history[6][place])
@@ -36,7 +35,6 @@ if not replace then
       unmatched[event] = unmatched[event] - 1
       batch_only = batch_only - 1
     else
-      live_only = live_only + 1
       take_batch_up_to(history[6][place])
       merged_items[#merged_items + 1] = history[5][place]
       merged_times[#merged_times + 1] = history[6][place]
@@ -52,6 +50,7 @@ for place = first, #merged_times do
   kept_times[#kept_times + 1] = merged_times[place]
 end
 local grown = (known or history[3] > 0) and history[3] + batch_only or 0
+if replace and grown > 0 then grown = grown + 1 end -- one version never stands for two histories
 local record = { SCHEMA, owner, math.max(grown, version, #kept_times), now, kept_items, kept_times }
 redis.call('SET', KEYS[1], sealed_history(record))
 return (batch_only > 0 or replace or broken or not known) and 1 or 0

@@ -72,6 +72,19 @@ def test_several_values_fill_slots_in_order_and_surplus_ones_are_cut():
     assert encoded.dtype == np.int32
 
 
+def test_surplus_values_are_not_even_looked_at():
+    looked_at = []
+
+    class Looked(list):
+        def __iter__(self):
+            for each in super().__iter__():
+                looked_at.append(each)
+                yield each
+
+    assert several(2, "7").encode([Looked([7] * 100_000)]).tolist() == [[2, 2]]
+    assert len(looked_at) == 2
+
+
 @pytest.mark.parametrize(
     ("column", "value"),
     [(single("x"), ["x"]), (single("x"), 1.5), (several(2), "x"), (several(2), [None]), (several(2), [[1]])],

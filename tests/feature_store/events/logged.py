@@ -5,6 +5,7 @@ import json
 from feature_store.event_types import Events
 from feature_store.events.event import LoggedEvent, encode_event, new_event
 from feature_store.events.log import LogEntry, LogReading
+from feature_store.events.served import BaseHistory
 from tests.feature_store.shop_tables import shop_views, write_shop
 
 EVENTS = {
@@ -29,6 +30,11 @@ def logged(number, kind="click", *, user="01", item="a", time=10.0, version=1, e
         event_id=event_id or f"e{number}", user_id=user, item_id=item, type=kind, time=time, received_at=time, **more
     )
     return LoggedEvent(number, event, version, entered)
+
+
+def base_of(items, times, count=None):
+    """What the tables hold of a user: the newest of ``count`` events."""
+    return BaseHistory(items, times, range(len(items)), len(items) if count is None else count)
 
 
 def fields_of(each):

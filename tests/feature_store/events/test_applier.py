@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import copy
+import dataclasses
 import random
+import shutil
 
 import pytest
 
@@ -61,15 +63,23 @@ class ForgetfulStore:
 class Told:
     def __init__(self):
         self.applied, self.rewound, self.failed = 0, 0, []
+        self.unrecoverable, self.rejected = 0, 0
 
     def events_applied(self, events, fresh):
-        self.applied += fresh
+        assert len(events) == len(fresh)
+        self.applied += sum(fresh)
 
     def store_rewound(self):
         self.rewound += 1
 
     def applying_failed(self, reason):
         self.failed.append(reason)
+
+    def events_unrecoverable(self, count):
+        self.unrecoverable += count
+
+    def record_rejected(self):
+        self.rejected += 1
 
 
 def event(number):
@@ -200,8 +210,15 @@ async def test_a_record_that_is_no_event_does_not_stop_the_others(tmp_path):
     spool = await Spool.open(tmp_path)
     await spool.append([b"what"])
     await spool.close()
-    async with applying(tmp_path, ForgetfulStore()) as applier:
+    store, told = ForgetfulStore(), Told()
+    async with applying(tmp_path, store, told) as applier:
         assert await applier.submit([event(1)], 10) == [Applied(True, 1)]
+        store.crash(10**6)  # what is no event is no event the second time either
+        await until(lambda: store.state["applied"] == ["e1"] and applier.backlog == 0)
+        await applier.submit([event(2)], 10)
+    assert told.rejected == 1
+    assert b'"payload": "d2hhdA=="' in (tmp_path / "rejected").read_bytes()
+    assert len((tmp_path / "rejected").read_bytes().splitlines()) == 1
 
 
 async def test_a_caller_that_leaves_changes_nothing_for_the_others(tmp_path):
@@ -213,3 +230,71 @@ async def test_a_caller_that_leaves_changes_nothing_for_the_others(tmp_path):
             task.cancel()
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(result[0].fresh for result in results[1::2])
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_events_that_neither_the_store_nor_the_spool_has_any_more_are_told(tmp_path, caplog, kept):
+    store, told = ForgetfulStore(), Told()
+    rule = SpoolRule(segment_bytes=300, retain_s=3600.0 if kept else 0.0)
+    async with applying(tmp_path, store, told, spool_rule=rule) as applier:
+        for number in range(40):
+            await applier.submit([event(number)], 10)
+        store.crash(10**6)
+        await until(lambda: store.state["applied"][-1:] == ["e39"])
+    assert (len(store.state["applied"]) == 40) is kept
+    assert len(store.state["applied"]) + told.unrecoverable == 40
+    assert any("keeps no longer" in record.message for record in caplog.records) is not kept
+
+
+async def test_what_a_store_lost_after_the_spool_let_it_go_is_counted_once_and_waited_for_never(tmp_path):
+    store, told = ForgetfulStore(), Told()
+    async with applying(tmp_path, store, told, spool_rule=SpoolRule(retain_s=0.0)) as applier:
+        await applier.submit([event(n) for n in range(5)], 10)
+        await until(lambda: applier._spool.pending == 0)
+        await applier._spool.tidy()
+        assert applier.drained
+        store.crash(10**6)
+        await until(lambda: told.unrecoverable)
+        await asyncio.sleep(5 * FAST.check_s)
+        assert (told.unrecoverable, applier.backlog) == (5, 0)
+        assert await applier.submit([event(9)], 10) == [Applied(True, 1)]
+        store.crash(10**6)
+        await until(lambda: store.state["applied"] == ["e9"])
+        assert told.unrecoverable == 5
+
+
+async def test_an_outcome_that_is_forgotten_is_not_known(tmp_path, monkeypatch):
+    monkeypatch.setattr("feature_store.events.applier._REMEMBERED_OUTCOMES", 3)
+    async with applying(tmp_path, ForgetfulStore()) as applier:
+        assert await applier.submit([event(n) for n in range(7)], 10) is None
+
+
+async def test_two_copies_of_one_spool_back_off_and_lose_no_event(tmp_path, caplog):
+    store = ForgetfulStore()
+    async with applying(tmp_path / "a", store) as first:
+        await first.submit([event(n) for n in range(5)], 10)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    slow = dataclasses.replace(FAST, rewound_pause_s=0.2)
+    told = Told()
+    async with applying(tmp_path / "a", store, told, slow) as first, applying(tmp_path / "b", store, told, slow) as second:
+        sent = 5
+        async with asyncio.timeout(20):
+            while not any("copy of the spool" in record.message for record in caplog.records):
+                await asyncio.gather(*(one.submit([event(sent + n)], 0.05) for n, one in enumerate((first, second, second))))
+                sent += 3
+        await until(lambda: len(store.state["applied"]) == sent)
+        before = told.rewound
+        await asyncio.sleep(0.5)
+        assert told.rewound - before < 20
+
+
+async def test_freshness_is_told_by_event(tmp_path):
+    seen = []
+    told = Told()
+    told.events_applied = lambda events, fresh: seen.extend(
+        (each.event_id, is_fresh) for each, is_fresh in zip(events, fresh, strict=True)
+    )
+    async with applying(tmp_path, ForgetfulStore(), told) as applier:
+        await applier.submit([event(1)], 10)
+        await applier.submit([event(1), event(2)], 10)
+    assert seen == [("e1", True), ("e1", False), ("e2", True)]

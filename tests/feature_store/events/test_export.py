@@ -8,6 +8,7 @@ import pytest
 from feature_store.errors import EventLogGapError, ExportError
 from feature_store.events.export import Exported, export_events
 from feature_store.events.log import LogEntry, LogReading
+from feature_store.events.served import Unserved
 from feature_store.materialize import user_histories
 from feature_store.table_problems import TablesInvalidError
 from feature_store.tables import HISTORY_EVENT, ITEM_KEY, REQUEST, SERVED, TIME, USER_KEY, label_column, read_tables
@@ -36,7 +37,7 @@ def read_back(out):
 def test_live_rows_stand_behind_the_teams_own(tmp_path):
     done, views, tables = export(tmp_path, *LOG)
     base = read_tables(event_shop(), tmp_path)
-    assert done == Exported(events=4, examples=3, served=2, refused_values=0, gaps=())
+    assert done == Exported(events=4, examples=3, served=2, unserved={}, refused_values=0, gaps=())
     rows = tables.interactions
     assert rows.head(4).drop(SERVED).equals(base.interactions)
     assert rows[SERVED].to_list() == [None] * 4 + [["a"], None, ["a", "b"], None]
@@ -160,10 +161,59 @@ def test_date_times_stay_date_times_where_live_times_are_microseconds(tmp_path):
 
 
 def test_an_event_that_the_tables_hold_as_well_is_one_event_of_the_history(tmp_path):
-    known = logged(1, "click", user="01", item="a", time=1.0, version=2, entered=True)
-    after = logged(2, "impression", time=20.0, version=2, history_version=2)
+    known = logged(1, "click", user="01", item="a", time=1.0, version=1, entered=True)
+    after = logged(2, "impression", time=20.0, version=1, history_version=1)
     _, views, tables = export(tmp_path, known, after)
     assert tables.interactions[HISTORY_EVENT].tail(2).to_list() == [False, False]
     assert tables.interactions[SERVED][-1].to_list() == ["a"]
     histories = {user: items for user, items, *_ in user_histories(tables, views.history.length).iter_rows()}
     assert histories["01"] == ["a"]
+
+
+NEXT_DAY = INTERACTIONS + "01,b,11,1,,\n01,c,12,1,,\n"
+CLICKS = [
+    SHOWN,
+    logged(2, "click", item="b", time=11.0, version=2, entered=True, request_id="r1"),
+    logged(3, "click", item="c", time=12.0, version=3, entered=True),
+]
+
+
+def export_with(folder, interactions, *events):
+    path = write_event_shop(folder, interactions=interactions)
+    done = export_events(path, folder / "out", reading_of(*events))
+    return done, read_back(folder / "out")[1].interactions
+
+
+def test_tables_of_a_later_day_put_no_later_event_into_a_served_history(tmp_path):
+    done, rows = export_with(tmp_path, NEXT_DAY, *CLICKS)
+    assert rows[SERVED].tail(3).to_list() == [["a"], None, None]
+    assert rows[HISTORY_EVENT].tail(3).to_list() == [False] * 3
+    assert (done.served, dict(done.unserved)) == (1, {})
+
+
+@pytest.mark.parametrize("extra", ["01,x,10,1,,\n", "01,x,0,1,,\n"])
+def test_events_of_the_tables_that_the_log_lacks_leave_the_history_to_the_time(extra, tmp_path):
+    done, rows = export_with(tmp_path, NEXT_DAY + extra, *CLICKS)
+    assert rows[SERVED].tail(3).to_list() == [None] * 3
+    assert (done.served, dict(done.unserved)) == (0, {Unserved.TABLES_AHEAD: 1})
+
+
+def test_a_newer_event_in_the_place_of_one_that_left_the_tables_is_found_by_its_time(tmp_path):
+    done, rows = export_with(tmp_path, INTERACTIONS.replace("01,a,1,", "01,x,10,"), *CLICKS)
+    assert rows[SERVED].tail(3).to_list() == [None] * 3
+    assert dict(done.unserved) == {Unserved.TABLES_AHEAD: 1}
+
+
+def test_a_version_above_the_logs_own_is_the_clients_error(tmp_path):
+    wrong = logged(4, "impression", time=13.0, version=3, history_version=4)
+    itself = logged(5, "review", time=14.0, version=4, entered=True, value=5.0, history_version=4)
+    done, rows = export_with(tmp_path, INTERACTIONS, *CLICKS, wrong, itself)
+    assert rows[SERVED].tail(5).to_list() == [["a"], None, None, None, None]
+    assert dict(done.unserved) == {Unserved.VERSION_AHEAD: 2}
+
+
+def test_a_user_whose_event_was_applied_twice_has_no_served_histories(tmp_path):
+    again = logged(4, "click", item="b", time=11.0, version=1, entered=True, event_id="e2")
+    done, rows = export_with(tmp_path, INTERACTIONS, *CLICKS, again)
+    assert rows[SERVED].tail(3).to_list() == [None] * 3
+    assert dict(done.unserved) == {Unserved.UNACCOUNTED: 1}

@@ -3,8 +3,7 @@
 import pytest
 
 from feature_store.events.live_rows import live_rows
-from feature_store.events.served import BaseHistory
-from tests.feature_store.events.logged import DECLARED, logged
+from tests.feature_store.events.logged import DECLARED, base_of, logged
 
 
 def columns_of(*events):
@@ -58,7 +57,7 @@ def test_rows_tell_whether_their_own_event_entered_and_what_was_served():
         logged(4, "impression", version=3),
         logged(5, "click", version=3, history_version=3, context={"hour": "8"}),
     ]
-    rows = live_rows(events, DECLARED, {"01": BaseHistory(["x", "y"], [1.0, 2.0])}, 5)
+    rows = live_rows(events, DECLARED, {"01": base_of(["x", "y"], [1.0, 2.0])}, 5)
     assert [row.example for row in rows] == [False, True, True, True, False]
     assert [row.in_history for row in rows] == [True, False, False, False, False]
     assert [row.served for row in rows] == [None, ["x", "y", "b"], ["x", "y"], None, None]

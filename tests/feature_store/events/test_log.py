@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feature_store.events.log import LogEntry, first_of_each, read_entry
+from feature_store.events.log import LogEntry, first_of_each, read_entry, relogged_users
 from tests.feature_store.events.logged import fields_of, logged, reading_of
 
 SOUND = fields_of(logged(7, version=12, entered=True, context={"hour": "7"}, value=2.5, request_id="r", history_version=3))
@@ -80,3 +80,10 @@ def test_an_event_logged_again_counts_once_and_another_users_is_another():
     first, again = logged(1, event_id="e", version=5, entered=True), logged(3, event_id="e", version=9)
     other = logged(2, event_id="e", user="02")
     assert first_of_each(reading_of(first, other, again).entries) == [first, other]
+
+
+def test_a_user_is_relogged_if_an_event_has_two_outcomes():
+    first = logged(1, event_id="e", version=5, entered=True)
+    same, other, fallen = (logged(2, event_id="e", user=user, version=5, entered=True) for user in ("01", "02", "03"))
+    entries = reading_of(first, same, other, fallen, logged(3, event_id="e", user="03", version=4, entered=True)).entries
+    assert relogged_users(entries) == {"03"}

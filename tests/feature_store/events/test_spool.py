@@ -241,7 +241,7 @@ async def test_marking_what_is_not_durable_is_a_mistake(tmp_path):
 
 
 async def spool_of_ten_files(directory, clock, **limits):
-    spool = await Spool.open(directory, SpoolRule(segment_bytes=100, **limits), wall_clock=clock)
+    spool = await Spool.open(directory, SpoolRule(segment_bytes=100, **limits), wall_clock=clock, monotonic=clock)
     for number in range(1, 11):
         await spool.append([bytes([number]) * 100])
     return spool
@@ -256,8 +256,11 @@ async def test_applied_records_stay_for_their_time_counted_from_being_applied_an
     await spool.mark_applied(5)
     assert spool.oldest == 1
     await spool.close()
-    spool = await Spool.open(tmp_path, SpoolRule(segment_bytes=100, retain_s=60.0), wall_clock=lambda: now[0])
-    now[0] += 1
+    awake = [7.0]  # another process, another origin of its clock
+    spool = await Spool.open(
+        tmp_path, SpoolRule(segment_bytes=100, retain_s=60.0), wall_clock=lambda: now[0], monotonic=lambda: awake[0]
+    )
+    awake[0] += 1
     await spool.mark_applied(6)
     assert spool.oldest == 5
     assert await payloads(spool) == [bytes([number]) * 100 for number in range(5, 11)]

@@ -7,17 +7,17 @@ import sys
 from pathlib import Path
 
 from feature_store.events.spool import SpoolRule
-from feature_store.events.spool_folder import adopt_orphans, open_spool
+from feature_store.events.spool_folder import SpoolFolders
 
 ROOT = Path(__file__).parents[3]
 CHILD = """
 import asyncio, sys
 from pathlib import Path
 from feature_store.events.spool import SpoolRule
-from feature_store.events.spool_folder import open_spool
+from feature_store.events.spool_folder import SpoolFolders
 
 async def main():
-    spool = await open_spool(Path(sys.argv[1]), SpoolRule())
+    spool = await SpoolFolders(Path(sys.argv[1]), SpoolRule()).open()
     await spool.append([b"left behind"])
     print(spool.directory.name, flush=True)
     await asyncio.sleep(60)
@@ -28,11 +28,11 @@ asyncio.run(main())
 
 async def test_each_opener_gets_a_folder_of_its_own_and_a_free_one_is_used_again(tmp_path):
     root = tmp_path / "spools"
-    spools = await asyncio.gather(*(open_spool(root, SpoolRule()) for _ in range(5)))
+    spools = await asyncio.gather(*(SpoolFolders(root, SpoolRule()).open() for _ in range(5)))
     assert sorted(spool.directory.name for spool in spools) == [f"spool-{number}" for number in range(1, 6)]
     assert len({spool.spool_id for spool in spools}) == 5
     await spools[2].close()
-    again = await open_spool(root, SpoolRule())
+    again = await SpoolFolders(root, SpoolRule()).open()
     assert again.directory == spools[2].directory
     assert again.spool_id == spools[2].spool_id
     for spool in (again, *spools):
@@ -45,22 +45,29 @@ def child_in(root):
     return child
 
 
+async def adopted(root):
+    """What the second look takes: at the first one nothing had been seen abandoned before."""
+    folders = SpoolFolders(root, SpoolRule())
+    assert await folders.adopt() == []
+    return await folders.adopt()
+
+
 async def test_what_a_killed_process_left_is_adopted_by_one_and_nothing_that_is_in_use_or_empty(tmp_path):
     child = child_in(tmp_path)
-    own, other, empty = [await open_spool(tmp_path, SpoolRule()) for _ in range(3)]
+    own, other, empty = [await SpoolFolders(tmp_path, SpoolRule()).open() for _ in range(3)]
     await other.append([b"in use"])
     await empty.close()
-    assert await adopt_orphans(tmp_path, SpoolRule(), own) == []
+    assert await adopted(tmp_path) == []
     child.send_signal(signal.SIGKILL)
     child.communicate()
 
-    (orphan,) = await adopt_orphans(tmp_path, SpoolRule(), own)
+    (orphan,) = await adopted(tmp_path)
     assert orphan.directory.name == "spool-1"
     assert await orphan.read(0, 10, 1000) == [(1, b"left behind")]
-    assert await adopt_orphans(tmp_path, SpoolRule(), other) == []
+    assert await adopted(tmp_path) == []
     await orphan.mark_applied(1)
     await orphan.close()
-    (drained,) = await adopt_orphans(tmp_path, SpoolRule(), own)  # the store may still lose what it took from it
+    (drained,) = await adopted(tmp_path)  # the store may still lose what it took from it
     assert drained.pending == 0
     await drained.close()
     await own.close()
@@ -71,7 +78,39 @@ async def test_a_folder_that_cannot_be_opened_is_passed_over(tmp_path):
     (tmp_path / "spool-1").write_bytes(b"no folder")
     (tmp_path / "spool-0").mkdir()
     (tmp_path / "notes").mkdir()
-    own = await open_spool(tmp_path, SpoolRule())
+    own = await SpoolFolders(tmp_path, SpoolRule()).open()
     assert own.directory.name == "spool-2"
-    assert await adopt_orphans(tmp_path, SpoolRule(), own) == []
+    assert await adopted(tmp_path) == []
+    await own.close()
+
+
+async def left_by(root, store):
+    spool = await SpoolFolders(root, SpoolRule(), store).open()
+    await spool.append([store.encode()])
+    await spool.close()
+    return spool.directory.name
+
+
+async def test_a_folder_of_another_store_is_neither_opened_nor_adopted_and_told_once(tmp_path, caplog):
+    assert [await left_by(tmp_path, "aa"), await left_by(tmp_path, "bb")] == ["spool-1", "spool-2"]
+    caplog.clear()
+    folders = SpoolFolders(tmp_path, SpoolRule(), "cc")
+    own = await folders.open()
+    assert own.directory.name == "spool-3"
+    for _ in range(3):
+        assert await folders.adopt() == []
+    told = [record.spool for record in caplog.records if "left alone" in record.message]
+    assert sorted(told) == ["spool-1", "spool-2"]
+    await own.close()
+    again = await SpoolFolders(tmp_path, SpoolRule(), "bb").open()
+    assert await again.read(0, 10, 1000) == [(1, b"bb")]
+    await again.close()
+
+
+async def test_a_folder_without_its_note_is_taken_by_the_store_that_asks(tmp_path):
+    await left_by(tmp_path, "aa")
+    (tmp_path / "spool-1" / "store").unlink()
+    own = await SpoolFolders(tmp_path, SpoolRule(), "bb").open()
+    assert (own.directory.name, own.pending) == ("spool-1", 1)
+    assert (tmp_path / "spool-1" / "store").read_text() == "bb"
     await own.close()

@@ -55,6 +55,12 @@ class Told:
     def applying_failed(self, reason):
         self.failed.append(reason)
 
+    def events_unrecoverable(self, count):
+        pass
+
+    def record_rejected(self):
+        pass
+
 
 def wave(number):
     """An event of every user."""

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from service.api import body as body_module
 from service.api.body import parse_body
 from service.api.problems import MAX_LISTED, problem
 from service.api.schemas import RankRequest
@@ -126,3 +127,36 @@ def test_a_problem_stays_small_and_does_not_repeat_a_clients_names():
     assert len(content["errors"]) == MAX_LISTED
     assert "1000 problems" in content["detail"]
     assert response.media_type == "application/problem+json"
+
+
+@pytest.mark.parametrize("values", [[1] * 1_001, ["a"] * 1_001])
+def test_a_list_value_is_bounded(values):
+    for wire in ({"context": {"tags": values}}, {"candidate_features": {"tags": [values]}}):
+        with pytest.raises(RequestInvalidError):
+            parse_body(RankRequest, json.dumps({"user_id": 1, "candidates": [1], **wire}).encode())
+        (name,) = wire
+        ok = {"tags": values[:1_000]} if name == "context" else {"tags": [values[:1_000]]}
+        parse_body(RankRequest, json.dumps({"user_id": 1, "candidates": [1], name: ok}).encode())
+
+
+HUGE_AND_WRONG = [
+    {"candidates": [[]] * 50_000},
+    {"candidates": [1.5] * 50_000},
+    {"history": [[]] * 50_000},
+    {"context": {"tags": [1.5] * 50_000}},
+    {"candidate_features": {"tags": [[1.5]] * 50_000}},
+    {"candidate_features": {"tags": [{}] * 50_000}},
+    {"context": {str(place): {} for place in range(20_000)}},
+    {str(place): 1 for place in range(20_000)},
+    {"overrides": {str(place): 1 for place in range(20_000)}},
+]
+
+
+@pytest.mark.parametrize("wrong", HUGE_AND_WRONG)
+def test_a_body_that_is_wrong_everywhere_lists_a_bounded_number_of_problems(wrong, monkeypatch):
+    looked_at = []
+    monkeypatch.setattr(body_module, "_path", lambda error, path=body_module._path: looked_at.append(error) or path(error))
+    with pytest.raises(RequestInvalidError) as caught:
+        parse_body(RankRequest, json.dumps({"user_id": 1, "candidates": [1], **wrong}).encode())
+    assert 1 <= len(caught.value.problems) <= body_module.MAX_ERRORS
+    assert len(looked_at) <= body_module.MAX_ERRORS

@@ -44,7 +44,7 @@ async def test_one_event_is_taken_and_the_new_version_told():
     (kept,) = house.applier.kept
     assert (kept.event_id, kept.user_id, kept.item_id, kept.type) == ("e1", "1", "2", "click")
     assert abs(kept.time - time.time()) < 60
-    assert kept.time == pytest.approx(kept.received_at, abs=1e-5)
+    assert kept.time == kept.received_at // 1
 
 
 async def test_a_retried_event_is_a_duplicate_and_the_version_stays():
@@ -192,7 +192,7 @@ HOSTILE = [
     (other(context=[]), 422, "context"),
     (other(context={str(place): 1 for place in range(257)}), 422, "context"),
     (other(context={"page": DEEP}), 422, "context.page"),
-    (other(context={"page": "x" * 20_000}), 422, "(event)"),
+    (other(context={"page": "x" * 20_000}), 422, "context.page"),
     (other(**{f"f{place}": SECRET for place in range(2_000)}), 422, "(event)"),
     (other(extra=SECRET), 422, "extra"),
     (other(schema=1), 422, "schema"),
@@ -267,6 +267,13 @@ async def test_the_document_describes_the_route():
     single, batch = operation["requestBody"]["content"]["application/json"]["schema"]["oneOf"]
     assert single["required"] == ["event_id", "user_id", "item_id", "type"]
     assert batch["properties"]["events"]["maxItems"] == MAX_EVENTS
+    assert "16 KiB" in single["description"]
+    for name in ("event_id", "user_id", "item_id"):
+        assert "256 bytes" in single["properties"][name]["description"]
+        assert {"type": "string", "minLength": 1, "maxLength": 256} in single["properties"][name]["anyOf"]
+    assert [
+        each["maxItems"] for each in single["properties"]["context"]["additionalProperties"]["anyOf"] if "items" in each
+    ] == [1_000]
     assert {"200", "202", "400", "404", "408", "413", "415", "422", "503"} <= set(operation["responses"])
     for status in ("200", "202"):
         assert "EventsResponse" in json.dumps(operation["responses"][status])

@@ -20,10 +20,15 @@ from service.settings import RequestLimits
 from service.telemetry import Telemetry
 
 MAX_EVENTS = 150
+COUNTED = {
+    "rankline_events_total": "events",
+    "rankline_event_refusals_total": "event",
+    "rankline_event_requests_refused_total": "request",
+}
 EVENT = {"event_id": "e1", "user_id": 1, "item_id": 2, "type": "click"}
 
 
-def make_views(time_unit="s", *, with_events=True):
+def make_views(time_unit="s", time_resolution=None, *, with_events=True):
     document = {
         "name": "shop",
         "tables": {"interactions": "i.csv", "users": "u.csv", "items": "t.csv"},
@@ -44,7 +49,7 @@ def make_views(time_unit="s", *, with_events=True):
             {"name": "click", "sets": {"clicked": 1}},
             {"name": "rate", "value": "stars"},
         ]
-        document["events"] = {"types": types, "time_unit": time_unit}
+        document["events"] = {"types": types, "time_unit": time_unit, "time_resolution": time_resolution}
     return FeatureViews.model_validate(document)
 
 
@@ -90,7 +95,7 @@ class House:
         self.telemetry = Telemetry()
         rules = EventRules(views or make_views(), TimeRule(60.0, max_age_s))
         limits = IntakeLimits(max_requests=max_requests, apply_timeout_s=0.25, max_backlog=max_backlog)
-        self.intake = EventIntake(rules, self.applier, self.telemetry, limits)
+        self.intake = EventIntake(rules, self.applier, self.telemetry.events, limits)
         self.app = make_app(self.intake, max_body_bytes)
 
     async def post(self, content, **headers):
@@ -102,8 +107,8 @@ class House:
         counts = {}
         for family in self.telemetry.registry.collect():
             for sample in family.samples:
-                if sample.name in ("rankline_events_total", "rankline_event_refusals_total") and sample.value:
-                    counts[(sample.name.split("_")[1], *sample.labels.values())] = int(sample.value)
+                if sample.name in COUNTED and sample.value:
+                    counts[(COUNTED[sample.name], *sample.labels.values())] = int(sample.value)
         return counts
 
 

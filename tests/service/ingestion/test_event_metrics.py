@@ -5,13 +5,17 @@ from service.telemetry import Telemetry
 
 def test_what_happens_to_events_is_shown():
     telemetry = Telemetry()
-    telemetry.events_accepted("click", count=2, duplicates=1)
-    telemetry.event_refused(None, "ancient")
-    telemetry.spool_depth(records=3, bytes_=300)
-    telemetry.events_applied([45.0, -1.0])
-    telemetry.store_rewound()
-    telemetry.applying_failed("timeout")
-    telemetry.histories_reset(1)
+    telemetry.events.events_accepted("click", count=2, duplicates=1)
+    telemetry.events.event_refused(None, "ancient")
+    telemetry.events.spool_depth(records=3, bytes_=300)
+    telemetry.events.events_applied(3, [45.0, -1.0])
+    telemetry.events.spool_opened(is_open=True)
+    telemetry.events.spool_damaged(4)
+    telemetry.events.events_unrecoverable(5)
+    telemetry.events.store_rewound()
+    telemetry.events.applying_failed("timeout")
+    telemetry.events.histories_reset(1)
+    telemetry.events.event_request_refused("spool_full")
     shown = telemetry.render().decode().splitlines()
     for line in (
         'rankline_events_total{outcome="accepted",type="click"} 2.0',
@@ -20,8 +24,12 @@ def test_what_happens_to_events_is_shown():
         'rankline_event_refusals_total{reason="ancient"} 1.0',
         "rankline_spool_pending_records 3.0",
         "rankline_spool_pending_bytes 300.0",
-        "rankline_events_applied_total 2.0",
+        "rankline_events_applied_total 3.0",
+        "rankline_spool_open 1.0",
+        "rankline_spool_damaged_records_total 4.0",
+        "rankline_events_unrecoverable_total 5.0",
         "rankline_history_resets_total 1.0",
+        'rankline_event_requests_refused_total{reason="spool_full"} 1.0',
         "rankline_event_lag_seconds_count 2.0",
         'rankline_event_lag_seconds_bucket{le="0.001"} 1.0',
         'rankline_event_lag_seconds_bucket{le="30.0"} 1.0',

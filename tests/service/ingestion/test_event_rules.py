@@ -1,10 +1,13 @@
 """The views' rules for one event: type, value, context, the table's unit of time."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from feature_store.events.event import Event, decode_event, encode_event
 from service.errors import EventsNotDeclaredError
-from service.ingestion.event_rules import MAX_EVENT_BYTES, EventRules
+from service.ingestion.event_rules import EventRules
+from service.ingestion.event_size import MAX_EVENT_BYTES
 from service.ingestion.event_time import TimeRule
 from service.ingestion.received import ReceivedEvent, RefusedEvent
 from tests.service.ingestion.stand_ins import make_views
@@ -34,17 +37,39 @@ def test_an_event_is_kept_with_everything_that_it_said(rules):
 
 
 @pytest.mark.parametrize(
-    ("unit", "time"), [("s", 1_799_999_999.123), ("ms", 1_799_999_999_123.0), ("us", 1_799_999_999_123_000.0)]
+    ("unit", "resolution", "time"),
+    [
+        ("s", None, 1_799_999_999),
+        ("s", "s", 1_799_999_999),
+        ("s", "ms", 1_799_999_999.123),
+        ("s", "us", 1_799_999_999.123987),
+        ("ms", None, 1_799_999_999_123),
+        ("ms", "us", 1_799_999_999_123.987),
+        ("us", None, 1_799_999_999_123_987),
+    ],
 )
-def test_a_time_is_exactly_what_the_table_would_hold(unit, time):
+def test_a_time_is_exactly_what_the_table_would_hold_at_its_resolution(unit, resolution, time):
+    rules = EventRules(make_views(unit, resolution), TIME)
+    assert rules.judge(received(time=1_799_999_999.123987), NOW).time == time
+    assert rules.judge(received(time="2027-01-15T07:59:59.123987Z"), NOW).time == time
+
+
+@pytest.mark.parametrize(("unit", "time"), [("s", 1_800_000_000), ("ms", 1_800_000_000_250), ("us", 1_800_000_000_250_750)])
+def test_the_servers_own_time_is_floored_too(unit, time):
+    now = 1_800_000_000.25075
     rules = EventRules(make_views(unit), TIME)
-    assert rules.judge(received(time=1_799_999_999.123), NOW).time == time
-    assert rules.judge(received(time="2027-01-15T07:59:59.123Z"), NOW).time == time
+    for sent in (None, now + 30):  # by default, and in the place of a time that is ahead
+        event = rules.judge(received(time=sent), now)
+        assert (event.time, event.received_at) == (time, now)
 
 
-def test_without_a_time_the_receipt_counts_in_the_tables_unit():
-    event = EventRules(make_views("ms"), TIME).judge(received(), NOW)
-    assert (event.time, event.received_at) == (1_800_000_000_250.0, NOW)
+@given(st.integers(0, 1_800_000_000_000_000), st.sampled_from(["s", "ms", "us"]))
+def test_what_is_sent_at_the_tables_resolution_is_kept_as_the_table_has_it(moment_us, unit):
+    """The union of batch and live compares times exactly."""
+    step = {"s": 1_000_000, "ms": 1_000, "us": 1}[unit]
+    in_table = moment_us // step
+    rules = EventRules(make_views(unit), TimeRule(60.0, None))
+    assert rules.judge(received(time=in_table * step / 1e6), NOW).time == in_table
 
 
 REFUSED = [
@@ -73,6 +98,7 @@ REFUSED = [
     ({"context": {"tags": [1.5]}}, "context", "context.tags"),
     ({"context": {"tags": [["a"]]}}, "context", "context.tags"),
     ({"context": {"page": "x" * MAX_EVENT_BYTES}}, "size", "(event)"),
+    ({"context": {"page": "x" * (MAX_EVENT_BYTES + 1)}}, "size", "context.page"),
 ]
 
 

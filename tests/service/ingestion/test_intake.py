@@ -75,13 +75,13 @@ async def test_nobody_waits_while_the_store_is_far_behind():
     ("error", "reason", "seconds"),
     [(SpoolFullError("full", retry_after_s=7.5), "spool_full", 7.5), (SpoolFailedError("disk"), "spool_failed", 5.0)],
 )
-async def test_what_cannot_be_kept_is_refused_as_a_whole_and_counted_nowhere(error, reason, seconds):
+async def test_what_cannot_be_kept_is_refused_as_a_whole_and_counted_once_by_reason(error, reason, seconds):
     house = House()
     house.applier.error = error
     with pytest.raises(EventsUnavailableError) as caught:
         await house.intake.take([event(0), event(1, kind="nope")], NOW)
     assert (caught.value.reason, caught.value.retry_after_s) == (reason, seconds)
-    assert house.counted() == {}
+    assert house.counted() == {("request", reason): 1}
 
 
 async def test_only_refused_events_reach_no_spool():
@@ -92,12 +92,14 @@ async def test_only_refused_events_reach_no_spool():
 
 
 def test_a_place_is_given_back_whatever_happens():
-    intake = House(max_requests=1).intake
+    house = House(max_requests=1)
+    intake = house.intake
     with pytest.raises(KeyError), intake.place():
         raise KeyError
     with intake.place(), pytest.raises(EventsUnavailableError) as caught, intake.place():
         pass
     assert caught.value.reason == "too_many_requests"
+    assert house.counted() == {("request", "too_many_requests"): 1}
     with intake.place():
         pass
 

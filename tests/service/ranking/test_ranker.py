@@ -246,6 +246,31 @@ async def test_a_history_behind_the_asked_version_is_told(wanted, level):
     assert (degraded.level if degraded else None) == level
 
 
+BEHIND = {"history_version": 7}
+UNREAD = {"history_version": None, "history_items": []}
+
+
+@pytest.mark.parametrize(
+    ("changes", "failure", "reason", "sent", "behind"),
+    [
+        (BEHIND, None, "history_version_behind", {}, True),
+        ({**BEHIND, "faults": ("item_corrupt",)}, None, "item_corrupt", {}, True),
+        ({**BEHIND, "user": {"country": 1.5}}, None, "user_value_refused", {}, True),
+        ({**UNREAD, "faults": ("history_corrupt",)}, None, "history_corrupt", {}, True),
+        ({**UNREAD, "unavailable": "timeout"}, None, "timeout", {}, True),
+        (BEHIND, DeadlinePassedError(), "deadline", {}, True),
+        ({"history_version": 8, "faults": ("item_corrupt",)}, None, "item_corrupt", {}, False),
+        ({"history_version": 8}, None, None, {}, False),
+        (BEHIND, None, None, {"history": ("a",)}, False),
+        (BEHIND, None, None, {"min_history_version": None}, False),
+    ],
+)
+async def test_a_history_that_is_behind_is_told_whatever_else_went_wrong(changes, failure, reason, sent, behind):
+    answer = await answer_of(StubModel(failure=failure), StubFeatures(changes), **{"min_history_version": 8, **sent})
+    assert (answer.degraded.reason if answer.degraded else None) == reason
+    assert answer.freshness.history_behind is behind
+
+
 async def test_attention_is_cut_to_the_history_and_follows_the_order():
     answer = await answer_of(StubModel({3: 1.0}), explain_attention=True)
     assert answer.attention_history == ["a", "b"]

@@ -1,0 +1,35 @@
+"""What the process counts beside answering: lookups of the item cache, and apart from them what became of its items."""
+
+import asyncio
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+from service.background import count_items
+from service.telemetry import Telemetry
+
+
+@dataclass
+class Counting:
+    counts: SimpleNamespace = field(default_factory=SimpleNamespace)
+
+
+async def test_lookups_and_changes_of_the_item_cache_are_counted_apart_and_once():
+    cache = Counting(SimpleNamespace(hits=5, misses=2, evictions=3, held=7, unknown=1))
+    refresher, telemetry = Counting(SimpleNamespace(refreshed=4, gaps=1)), Telemetry()
+    task = asyncio.create_task(count_items(cache, refresher, telemetry, every_s=0.0))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    cache.counts.hits, refresher.counts.refreshed = 6, 9
+    for _ in range(3):
+        await asyncio.sleep(0)
+    task.cancel()
+    shown = [line for line in telemetry.render().decode().splitlines() if line.startswith("rankline_item_cache")]
+    assert sorted(shown) == [
+        'rankline_item_cache_changes_total{what="evicted"} 3.0',
+        'rankline_item_cache_changes_total{what="gap"} 1.0',
+        'rankline_item_cache_changes_total{what="refreshed"} 9.0',
+        'rankline_item_cache_items{kind="known"} 7.0',
+        'rankline_item_cache_items{kind="unknown"} 1.0',
+        'rankline_item_cache_lookups_total{outcome="hit"} 6.0',
+        'rankline_item_cache_lookups_total{outcome="miss"} 2.0',
+    ]
