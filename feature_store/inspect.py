@@ -5,12 +5,13 @@ Everything here comes from outside and may be anything: nothing is raised, whate
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, TypeVar
 
-from feature_store.counters import decode_counters
+from feature_store.counters import EventCount, counts_at, decode_counters
 from feature_store.encoding.categories import CategoryColumn, HashedIds
 from feature_store.encoding.numbers import NumberColumn
 from feature_store.encoding.values import RawValue, ValueRefusedError
@@ -95,11 +96,30 @@ class HistorySeen:
 
 
 @dataclass(frozen=True, slots=True)
+class RateSeen:
+    """A count that decays with a half-life, now; ``per_s`` is the rate of events that it stands for."""
+
+    half_life_s: float
+    decayed: float
+    per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class CountSeen:
+    """Events of one type: all of them and the newest one's time. ``date`` and ``rates`` only with the views' unit of time."""
+
+    count: float
+    newest: float
+    date: str | None
+    rates: list[RateSeen]
+
+
+@dataclass(frozen=True, slots=True)
 class CountersSeen:
-    """The counters of the user's events by type: the total, and the newest event's time."""
+    """The counters of a user's or an item's events by type."""
 
     stored: StoredSeen
-    types: dict[str, tuple[float, float]]
+    types: dict[str, CountSeen]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +131,7 @@ class UserSeen:
     history: HistorySeen
     counters: CountersSeen
     items: list[FeaturesSeen]
+    item_counters: list[CountersSeen]
 
     @property
     def found(self) -> bool:
@@ -139,16 +160,34 @@ def history_seen(user_id: str, look: RawLook, views: FeatureViews | None, now: f
     cap = None if views is None else views.history.length
     if record is None:
         return HistorySeen(stored, None, cap, [])
-    units = None if views is None or views.events is None else views.events.units_per_s
+    units = _units_per_s(views)
     pairs = zip(reversed(record.items), reversed(record.times), strict=True)
     events = [EventSeen(item, time, None if units is None else date_of(time / units)) for item, time in pairs]
     return HistorySeen(stored, record.version, cap, events)
 
 
-def counters_seen(user_id: str, look: RawLook, now: float) -> CountersSeen:
-    """The counters of the user's events."""
-    record, stored = _read(look, user_id, decode_counters, now)
-    return CountersSeen(stored, {} if record is None else {name: (each[0], each[1]) for name, each in record.types.items()})
+def counters_seen(owner: str, look: RawLook, views: FeatureViews | None, now: float) -> CountersSeen:
+    """The counters of the owner's events; decayed until now where the views say what the time column counts."""
+    record, stored = _read(look, owner, decode_counters, now)
+    if record is None:
+        return CountersSeen(stored, {})
+    units = _units_per_s(views)
+    counts = counts_at(record, 0.0 if units is None else now * units)
+    return CountersSeen(stored, {name: _count_seen(each, units) for name, each in counts.items()})
+
+
+def _count_seen(count: EventCount, units_per_s: float | None) -> CountSeen:
+    if units_per_s is None:
+        return CountSeen(count.count, count.newest, None, [])
+    rates = [
+        RateSeen(each / units_per_s, decayed, min(count.rate(each) * units_per_s, sys.float_info.max))
+        for each, decayed in count.decayed.items()
+    ]
+    return CountSeen(count.count, count.newest, date_of(count.newest / units_per_s), rates)
+
+
+def _units_per_s(views: FeatureViews | None) -> float | None:
+    return None if views is None or views.events is None else views.events.units_per_s
 
 
 def date_of(seconds: float) -> str | None:

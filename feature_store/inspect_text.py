@@ -20,8 +20,11 @@ def text_of(seen: UserSeen) -> str:
         [f"user {visible(seen.user_id)}", ""],
         _features("features", seen.features),
         _history(seen.history),
-        _counters(seen.counters),
-        *(_features(f"item {visible(item.owner)}", item) for item in seen.items),
+        _counters("counters", seen.counters),
+        *(
+            chain(_features(f"item {visible(item.owner)}", item), _counters(f"item {visible(item.owner)}, counters", counters))
+            for item, counters in zip(seen.items, seen.item_counters, strict=True)
+        ),
     )
     return "\n".join(parts).rstrip("\n") + "\n"
 
@@ -76,10 +79,13 @@ def _history(seen: HistorySeen) -> Iterator[str]:
     yield ""
 
 
-def _counters(seen: CountersSeen) -> Iterator[str]:
-    yield _headline("counters", seen.stored)
-    for name, (count, newest) in seen.types.items():
-        yield f"  {visible(name):<{_NAME_WIDTH}} {count:,.15g}, the newest at {newest:.15g}"
+def _counters(title: str, seen: CountersSeen) -> Iterator[str]:
+    yield _headline(title, seen.stored)
+    for name, each in seen.types.items():
+        yield f"  {visible(name):<{_NAME_WIDTH}} {each.count:,.15g}, the newest {each.date or f'at {each.newest:.15g}'}"
+        for rate in each.rates:
+            label = f"  half-life {duration(rate.half_life_s)}"
+            yield f"  {label:<{_NAME_WIDTH}} {rate.decayed:.4g} decayed, {rate.per_s * 3_600:.4g} an hour"
     yield ""
 
 

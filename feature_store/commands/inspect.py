@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 
 from feature_store.commands.store_url import add_store_options, store_url
@@ -59,15 +60,16 @@ def run(options: argparse.Namespace) -> int:
 def user_seen(
     user_id: str, item_ids: Sequence[str], looks: Sequence[RawLook], views: FeatureViews | None, *, now: float
 ) -> UserSeen:
-    """What the looks say: at the user's features, history and counters, then at the items, in their order."""
-    features, history, counters, *items = looks
+    """What the looks say: at the user's features, history and counters, then at each item's features and counters."""
+    features, history, counters, *of_items = looks
     user, item = (None, None) if views is None else (views.user, views.item)
     return UserSeen(
         user_id,
         features_seen(user_id, features, user, now),
         history_seen(user_id, history, views, now),
-        counters_seen(user_id, counters, now),
-        [features_seen(item_id, look, item, now) for item_id, look in zip(item_ids, items, strict=True)],
+        counters_seen(user_id, counters, views, now),
+        [features_seen(item_id, look, item, now) for item_id, look in zip(item_ids, of_items[::2], strict=True)],
+        [counters_seen(item_id, look, views, now) for item_id, look in zip(item_ids, of_items[1::2], strict=True)],
     )
 
 
@@ -79,7 +81,10 @@ async def _look(url: str, keys: KeySpace, user_id: str, item_ids: Sequence[str])
                 (keys.user(user_id), MAX_FEATURE_BYTES),
                 (keys.history(user_id), MAX_HISTORY_BYTES),
                 (keys.user_counters(user_id), MAX_COUNTER_BYTES),
-                *((keys.item(item_id), MAX_FEATURE_BYTES) for item_id in item_ids),
+                *chain.from_iterable(
+                    ((keys.item(item_id), MAX_FEATURE_BYTES), (keys.item_counters(item_id), MAX_COUNTER_BYTES))
+                    for item_id in item_ids
+                ),
             ]
         )
     finally:

@@ -13,6 +13,7 @@ import pytest
 from feature_store.__main__ import main
 from feature_store.commands.inspect import user_seen
 from feature_store.counters import CounterRecord
+from feature_store.event_types import Events
 from feature_store.inspect import RawLook
 from feature_store.inspect_text import duration, text_of, visible
 from feature_store.keys import KeySpace
@@ -23,6 +24,7 @@ from tests.fixtures.valkey import valkey, valkey_server, valkey_url
 __all__ = ["valkey", "valkey_server", "valkey_url"]
 
 KEYS = KeySpace()
+EVENTS = Events.model_validate({"types": [{"name": "click", "sets": {"clicked": 1}}]})
 NOW = 1_767_225_600.0
 VIEWS_YAML = """
 name: shop
@@ -71,6 +73,7 @@ def inspect(capsys, *arguments):
 def test_every_field_is_told_with_its_status_and_everything_with_its_size_and_age(valkey, valkey_url, views_path, capsys):
     write_user(valkey)
     valkey.set(KEYS.item("i9"), encode_features(feature_record("i9", 5.0, {"price": 2.5})))
+    valkey.set(KEYS.item_counters("i9"), msgspec.msgpack.encode(CounterRecord(1, "i9", [60.0], {"click": [3, NOW, 1.0]})))
     code, out, _ = inspect(capsys, "u1", "--views", views_path, "--redis", valkey_url, "--json", "--item", "i9", "i0")
     seen = json.loads(out)
     assert code == 0
@@ -96,7 +99,10 @@ def test_every_field_is_told_with_its_status_and_everything_with_its_size_and_ag
         ("b", "2026-01-01 00:00:01+00:00"),
         ("a", "2026-01-01 00:00:00+00:00"),
     ]
-    assert seen["counters"]["types"] == {"click": [7, NOW]}
+    click = seen["counters"]["types"]["click"]
+    assert (click["count"], click["newest"], click["date"]) == (7, NOW, "2026-01-01 00:00:00+00:00")
+    assert [rate["half_life_s"] for rate in click["rates"]] == [60.0]
+    assert [each["types"]["click"]["count"] for each in seen["item_counters"] if each["types"]] == [3]
     assert [(item["owner"], item["stored"]["found"]) for item in seen["items"]] == [("i9", True), ("i0", False)]
     assert [field["status"] for field in seen["items"][0]["fields"]] == ["missing", "present"]
 
@@ -110,7 +116,7 @@ def test_the_text_says_the_same_for_people(valkey, valkey_url, views_path, capsy
         '  town                             stale      "Köln"  (older than its TTL; ttl 1 min)',
         "  shoe_size                        undeclared 43  (the views have no such field; ttl 1 h)",
         "     1  2026-01-01 00:00:02+00:00  a",
-        "  click                            7, the newest at 1767225600",
+        "  click                            7, the newest 2026-01-01 00:00:00+00:00",
     ):
         assert line in out.splitlines()
     assert "version 9, 3 of at most 5 events, newest first" in out
@@ -231,7 +237,7 @@ def test_no_stored_garbage_makes_it_fail(with_views):
     ]
     views = shop_views() if with_views else None
     for _ in range(500):
-        looks = [RawLook(b"k", "string", spoilt(value, draw), 9) for value in sound]
+        looks = [RawLook(b"k", "string", spoilt(value, draw), 9) for value in (*sound, sound[2])]
         seen = user_seen("u1", ["u1"], looks, views, now=NOW)
         assert seen.found
         assert text_of(seen)
@@ -261,3 +267,12 @@ def test_the_key_of_a_real_client_is_the_one_that_is_shown(valkey, valkey_url, c
     write_user(valkey, "a{b}%")
     _, out, _ = inspect(capsys, "a{b}%", "--redis", valkey_url)
     assert "rankline:user:{a%7Bb%7D%25}" in out
+
+
+def test_counts_go_on_decaying_until_now_and_tell_a_rate():
+    record = msgspec.msgpack.encode(CounterRecord(1, "u1", [60.0], {"click": [7, NOW - 120, 2.0]}))
+    looks = [RawLook(b"k"), RawLook(b"k"), RawLook(b"k", "string", record, 9)]
+    seen = user_seen("u1", [], looks, shop_views().model_copy(update={"events": EVENTS}), now=NOW)
+    (rate,) = seen.counters.types["click"].rates
+    assert (rate.decayed, rate.per_s) == (pytest.approx(0.5), pytest.approx(0.5 * 0.693147 / 60, rel=1e-5))
+    assert "    half-life 1 min                0.5 decayed, 20.79 an hour" in text_of(seen).splitlines()
