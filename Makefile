@@ -4,8 +4,9 @@ VENV := .venv
 PY := $(VENV)/bin/python
 DATA ?=
 PORT ?= 8000
+BINARIES ?=
 
-.PHONY: help demo smoke test lint format skew skew-live quality loadtest bench-features chaos-features chaos-control clean
+.PHONY: help demo smoke test test-redis lint format skew skew-live quality loadtest bench-features chaos-features chaos-control clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -18,6 +19,10 @@ smoke: $(VENV)/demo ## the same line, checked, then stopped
 
 test: $(VENV)/dev ## all tests
 	$(PY) -m pytest -q
+
+test-redis: $(VENV)/dev ## the store's tests on other servers, too (BINARIES=/path/redis-server:/path/other/redis-server)
+	$(if $(BINARIES),,$(error BINARIES names the servers: make test-redis BINARIES=/path/redis-server:...))
+	RANKLINE_TEST_REDIS_BINARIES="$(BINARIES)" $(PY) -m pytest -q tests/feature_store/redis
 
 lint: $(VENV)/dev ## style, types, spelling, import rules
 	$(VENV)/bin/ruff check .
@@ -49,7 +54,7 @@ CHAOS := $(PY) -m loadtest chaos
 CHAOS_OUT ?= docs/results/fresh-features
 CHAOS_SEED ?= 1
 
-chaos-features: $(VENV)/dev chaos-control ## the long chaos runs (about an hour, after make demo), results under docs/results/fresh-features
+chaos-features: $(VENV)/dev chaos-control ## the long chaos runs (about half an hour, after make demo), results under docs/results/fresh-features
 	$(CHAOS) wrong-user --answers 1000000 --seed $(CHAOS_SEED) --out $(CHAOS_OUT)
 	$(CHAOS) frozen-store --times 10 --freeze-s 30 --seed $(CHAOS_SEED) --out $(CHAOS_OUT)
 	$(CHAOS) lost-events --events 100000 --service-kills 50 --store-kills 20 --seed $(CHAOS_SEED) --out $(CHAOS_OUT)

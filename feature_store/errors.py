@@ -96,11 +96,14 @@ class StoreRewoundError(FeatureStoreError):
     """The store knows less than it did: it came back without its last writes, was emptied, or is another one.
 
     ``applied_through`` is how far the spool is applied now, as the store says; None when it knows nothing of the spool.
+    ``servers_changed``: other servers said so than those that are there now, which may have less.
     """
 
-    def __init__(self, applied_through: int | None) -> None:
-        super().__init__(f"the store has lost writes; the spool is applied through {applied_through}")
+    def __init__(self, applied_through: int | None, *, servers_changed: bool = False) -> None:
+        changed = ", on other servers" if servers_changed else ""
+        super().__init__(f"the store may have lost writes; the spool is applied through {applied_through}{changed}")
         self.applied_through = applied_through
+        self.servers_changed = servers_changed
 
 
 class StoreSettingError(FeatureStoreError, ValueError):

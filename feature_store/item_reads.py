@@ -18,8 +18,8 @@ from feature_store.item_cache import ItemCache
 from feature_store.item_rows import ItemFeatures
 from feature_store.stored import StoredRecords
 
-NOBODY = "(nobody)"
-"""A read always names a user; this one is in no store."""
+NOBODY = "\x00nobody"
+"""A read always names a user; requests, events and tables may not name this one: ids hold no control characters."""
 ITEMS_UNAVAILABLE = "items_unavailable"
 _READ_LIMIT_S = 2.0
 """A store has shorter timeouts of its own; this bounds how long one that has none keeps others waiting for an item."""

@@ -56,9 +56,8 @@ class RefreshRule:
 
 @dataclass(frozen=True, slots=True)
 class RefreshCounts:
-    """Since the start: items whose rows were ``refreshed``, ``gaps`` in the announcements, ``troubles`` with the store."""
+    """Since the start: ``gaps`` in the announcements, ``troubles`` with the store. The cache counts what was refreshed."""
 
-    refreshed: int
     gaps: int
     troubles: int
 
@@ -91,7 +90,7 @@ class ItemRefresher:
     @property
     def counts(self) -> RefreshCounts:
         """Counts so far."""
-        return RefreshCounts(self._cache.counts.refreshed, self._gaps, self._troubles)
+        return RefreshCounts(self._gaps, self._troubles)
 
     async def start(self) -> None:
         """Note where the announcements stand: before the cache is first filled, or all that is in it is read a second time.

@@ -75,7 +75,7 @@ def _made(views: FeatureViews, user: str, count: int) -> list[Event]:
 async def _apply(events: RedisEvents, made: list[Event]) -> None:
     for start in range(0, len(made), _BATCH):
         batch = made[start : start + _BATCH]
-        before = await events.applied_through("memory")
+        before = (await events.applied_through("memory")).sure
         await events.apply(batch, SpoolMark("memory", before, (before or 0) + len(batch)))
 
 

@@ -11,7 +11,7 @@ from feature_store.records import FeatureRecord, HistoryRecord, decode_features,
 
 Kind = Literal["user", "history", "item"]
 RecordT = TypeVar("RecordT")
-StoredValue = bytes | RecordWrongTypeError | None
+ReadValue = bytes | RecordWrongTypeError | None
 """A key's bytes, None where there is no key, or the error that says that it holds no bytes."""
 
 OWNER_MISMATCH = "owner_mismatch"
@@ -36,7 +36,7 @@ class StoredRecords:
     """Some value belonged to another owner than the one asked for, or features and history came in each other's place."""
 
 
-def read_reply(user_id: str, item_ids: Sequence[str], values: Sequence[StoredValue]) -> StoredRecords:
+def read_reply(user_id: str, item_ids: Sequence[str], values: Sequence[ReadValue]) -> StoredRecords:
     """Decode the values of a user's features, a user's history and the items, in this order.
 
     Args:
@@ -61,7 +61,7 @@ def read_reply(user_id: str, item_ids: Sequence[str], values: Sequence[StoredVal
 
 
 def _read(
-    kind: Kind, value: StoredValue, owner: str, decode: Callable[[bytes, str], RecordT], faults: list[str]
+    kind: Kind, value: ReadValue, owner: str, decode: Callable[[bytes, str], RecordT], faults: list[str]
 ) -> tuple[RecordT | None, bool]:
     """The record or None, and whether that is certain; a fault is appended to ``faults``."""
     if value is None:
@@ -75,7 +75,7 @@ def _read(
         return None, False
 
 
-def _is_record(value: StoredValue, owner: str, decode: Callable[[bytes, str], RecordT]) -> bool:
+def _is_record(value: ReadValue, owner: str, decode: Callable[[bytes, str], RecordT]) -> bool:
     """Whether the value is a sound record of the kind that ``decode`` reads, whoever its owner is."""
     try:
         return isinstance(value, bytes) and bool(decode(value, owner))

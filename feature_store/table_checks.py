@@ -1,10 +1,12 @@
-"""What must hold of canonical keys, lists of ids and labels beyond their type."""
+"""What must hold of canonical keys, lists of ids, times and labels beyond their type."""
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 
-from feature_store.table_columns import RawColumn
+from feature_store.event_types import Events
+from feature_store.table_columns import RawColumn, holds_date_times
 from feature_store.table_problems import MAX_EXAMPLES, shown
 
 MAX_KEY_BYTES = 256
@@ -46,6 +48,33 @@ def check_unique(column: RawColumn, keys: pl.Series) -> None:
     if repeated.height > MAX_EXAMPLES:
         more = f"{repeated.height - MAX_EXAMPLES:,} more rows ({repeated.height:,} in all) repeat a key"
         column.log.add(column.file, more, column=column.name)
+
+
+def check_times(column: RawColumn, times: pl.Series, events: Events) -> None:
+    """A live event must have the very time that the table has of it; else a materialization takes one event for two.
+
+    Live times are floored to the resolution, so the table's must be multiples of it, as doubles are.
+    """
+    if events.time_unit != "s" and holds_date_times(column):
+        column.refuse(f"date-times are seconds: events.time_unit must be s, not {events.time_unit}")
+        return
+    finest = _no_multiples(times, events, 1)
+    column.refuse_rows(finest, "is finer than microseconds, which no live event's time is: round the table's times to them")
+    resolution = events.time_resolution or events.time_unit
+    column.refuse_rows(
+        _no_multiples(times, events, events.resolution_us) & ~finest,
+        f"is finer than events.time_resolution ({resolution}), to which live events are floored: the same event, sent live, "
+        "would stand in the history a second time; set events.time_resolution: us",
+    )
+
+
+def _no_multiples(times: pl.Series, events: Events, step_us: int) -> pl.Series:
+    if times.dtype.is_integer():
+        return pl.repeat(value=False, n=len(times), eager=True)  # a step is never longer than the unit
+    steps_per_unit = 1e6 / events.units_per_s / step_us
+    values = times.fill_null(0.0).to_numpy()
+    with np.errstate(over="ignore", invalid="ignore"):  # infinities are refused elsewhere
+        return pl.Series(np.rint(values * steps_per_unit) / steps_per_unit != values)
 
 
 def check_label(column: RawColumn, flags: pl.Series) -> None:

@@ -137,6 +137,14 @@ def time_column(column: RawColumn) -> pl.Series | None:
     return None
 
 
+def holds_date_times(column: RawColumn) -> bool:
+    """Whether ``time_column`` reads the column as date-times, or as text that is no number anywhere."""
+    dtype = column.values.dtype
+    if dtype == pl.String:
+        return column.values.cast(pl.Float64, strict=False).null_count() == len(column.values)
+    return dtype in (pl.Date, pl.Datetime)
+
+
 def flag_column(column: RawColumn, condition: Condition) -> pl.Series | None:
     """Where the condition holds, as Boolean; null where the column is null."""
     if condition.at_least is not None:
@@ -221,4 +229,7 @@ def _parse_date_times(text: pl.Series) -> pl.Series:
 
 
 def _epoch_seconds(moments: pl.Series) -> pl.Series:
-    return moments.cast(pl.Datetime("us")).dt.epoch("us") / _MICROSECONDS
+    """Correctly rounded, as the time of a live event is: Polars divides by a constant as by a reciprocal, an ulp beside."""
+    microseconds = moments.cast(pl.Datetime("us")).dt.epoch("us")
+    seconds = pl.Series(moments.name, microseconds.fill_null(0).to_numpy() / _MICROSECONDS)
+    return seconds.set(microseconds.is_null(), None)

@@ -30,7 +30,7 @@ from pathlib import Path
 
 import polars as pl
 
-from feature_store.table_checks import check_ids, check_key, check_label, check_unique
+from feature_store.table_checks import check_ids, check_key, check_label, check_times, check_unique
 from feature_store.table_columns import (
     RawColumn,
     categories_column,
@@ -144,11 +144,10 @@ def _read_interactions(path: Path, views: FeatureViews, log: ProblemLog) -> list
     if table is None:
         return []
     source = _Source(table, log)
-    time = source.column(views.interactions.time)
     columns = [
         (USER_KEY, source.key(views.user.key)),
         (ITEM_KEY, source.key(views.item.key)),
-        (TIME, None if time is None else time_column(time)),
+        (TIME, _times(source, views)),
         (HISTORY_EVENT, _history_events(source, views, table.frame.height)),
         *((field.name, source.field(field)) for field in views.context),
         *((label_column(label.name), _label(source, label)) for label in views.labels),
@@ -173,6 +172,14 @@ def _history_events(source: _Source, views: FeatureViews, rows: int) -> pl.Serie
         return pl.repeat(value=True, n=rows, eager=True)
     flags = source.flag(views.history.where)
     return None if flags is None else flags.fill_null(value=False)
+
+
+def _times(source: _Source, views: FeatureViews) -> pl.Series | None:
+    column = source.column(views.interactions.time)
+    times = None if column is None else time_column(column)
+    if column is not None and times is not None and views.events is not None:
+        check_times(column, times, views.events)
+    return times
 
 
 def _label(source: _Source, condition: Condition) -> pl.Series | None:

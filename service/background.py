@@ -43,7 +43,7 @@ async def count_items(cache: ItemCache, refresher: ItemRefresher, telemetry: Tel
     while True:
         counts, refresh = cache.counts, refresher.counts
         lookups = {"hit": counts.hits, "miss": counts.misses}
-        changes = {"evicted": counts.evictions, "refreshed": refresh.refreshed, "gap": refresh.gaps}
+        changes = {"evicted": counts.evictions, "refreshed": counts.refreshed, "gap": refresh.gaps}
         for outcome, count in lookups.items():
             telemetry.looked_up(outcome, count - told.get(outcome, 0))
         for what, count in changes.items():

@@ -33,6 +33,12 @@ class EventTelemetry:
         self.spool_open = Gauge(
             "rankline_spool_open", "1 while this process can keep events", registry=r, multiprocess_mode="livemin"
         )
+        self.foreign_folders = Gauge(
+            "rankline_spool_foreign_folders", "Spool folders of other stores", registry=r, multiprocess_mode="livemax"
+        )
+        self.foreign_records = Gauge(
+            "rankline_spool_foreign_records", "Events kept for other stores", registry=r, multiprocess_mode="livemax"
+        )
         self.spool_damaged_records = Counter(
             "rankline_spool_damaged_records", "Spooled records that were damaged, or are no events", registry=r
         )
@@ -44,7 +50,9 @@ class EventTelemetry:
         self.apply_failures = Counter(
             "rankline_event_apply_failures", "Tries to bring events into the store that failed", ["reason"], registry=r
         )
-        self.rewinds = Counter("rankline_store_rewinds", "Times the store had lost events, which were replayed", registry=r)
+        self.rewinds = Counter(
+            "rankline_store_rewinds", "Times the store had lost writes, or may have, and events were applied again", registry=r
+        )
         self.event_lag = Histogram(
             "rankline_event_lag_seconds", "From an event's receipt to the store's taking it", buckets=_LAG_SECONDS, registry=r
         )
@@ -73,6 +81,11 @@ class EventTelemetry:
     def spool_opened(self, *, is_open: bool) -> None:
         """Set whether there is a spool to keep events in."""
         self.spool_open.set(int(is_open))
+
+    def spools_foreign(self, *, folders: int, records: int) -> None:
+        """Set what lies there for other stores than this one; every process sees the same folders."""
+        self.foreign_folders.set(folders)
+        self.foreign_records.set(records)
 
     def spool_damaged(self, records: int) -> None:
         """Count spooled records that nobody can use."""

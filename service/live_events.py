@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from feature_store.errors import SpoolFailedError
 from feature_store.events.applier import EventApplier
@@ -15,21 +15,10 @@ from feature_store.events.event import Event
 from feature_store.events.ports import Applied, EventStore
 from feature_store.events.spool import Spool
 from feature_store.events.spool_folder import SpoolFolders
+from service.event_observer import EventObserver, ToldByApplier
 
 _log = logging.getLogger("rankline.events")
-
-
-class EventObserver(Protocol):
-    """Told how the store follows; must not raise or block."""
-
-    def events_applied(self, count: int, lags_s: Iterable[float]) -> None: ...
-    def spool_depth(self, *, records: int, bytes_: int) -> None: ...
-    def spool_opened(self, *, is_open: bool) -> None: ...
-    def spool_damaged(self, records: int) -> None: ...
-    def events_unrecoverable(self, count: int) -> None: ...
-    def histories_reset(self, count: int) -> None: ...
-    def applying_failed(self, reason: str) -> None: ...
-    def store_rewound(self) -> None: ...
+_REFUSALS = 3
 
 
 class LiveStore(EventStore, Protocol):
@@ -55,17 +44,28 @@ class LiveTiming:
     longest_pause_s: float = 10.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Followed:
     spool: Spool
     applier: EventApplier
     task: asyncio.Task[None]
 
+    def revive(self) -> None:
+        """Start the applier again if it ended, which nothing that is known of makes it do."""
+        if self.task.done():
+            _log.error("an applier had ended; started again", extra={"spool": self.spool.directory.name})
+            self.task = asyncio.get_running_loop().create_task(self.applier.run())
+
+    async def stop(self) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
 
 class LiveEvents:
     """Keeps events in this process's spool and applies them (``service.ingestion.ports.Applier``); for one event loop.
 
-    Without a usable spool it goes on trying to open one, and events are refused meanwhile. Spools that dead processes left are
+    Without a usable spool it goes on trying to open one, and events are refused meanwhile: also after a spool has refused some
+    requests in a row, or one before a look, or its folder was deleted; it is closed then. Spools that dead processes left are
     taken over and drained, too. They stay open as long as they keep records: should the store lose what it took from them, they
     still have it. Then their folders go.
     """
@@ -81,6 +81,10 @@ class LiveEvents:
         self._adopted: list[_Followed] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._tried = asyncio.Event()
+        self._unusable = asyncio.Event()  # set: the own spool is to be closed, and takes no more events
+        self._refusals = 0  # in a row
+        self._told_open: bool | None = None
+        self._reopen_pause_s = self._times.first_pause_s
         self._resets_told = 0
 
     @property
@@ -90,13 +94,34 @@ class LiveEvents:
 
     async def submit(self, events: Sequence[Event], timeout_s: float) -> list[Applied] | None:
         """See ``EventApplier.submit``."""
-        if self._own is None:
+        own = self._own
+        if own is None or self._unusable.is_set():
             raise SpoolFailedError("the spool is not open")
-        return await self._own.applier.submit(events, timeout_s)
+        try:
+            outcomes = await own.applier.submit(events, timeout_s)
+        except SpoolFailedError:
+            if own is self._own:
+                self._count_refusal(own)
+            raise
+        if own is self._own and not own.spool.is_gone:
+            self._refusals, self._reopen_pause_s = 0, self._times.first_pause_s
+            self._tell_open(is_open=True)
+        return outcomes
+
+    def _count_refusal(self, own: _Followed) -> None:
+        self._refusals += 1
+        self._tell_open(is_open=False)
+        if self._refusals >= _REFUSALS or own.spool.is_gone:
+            self._unusable.set()
+
+    def _tell_open(self, *, is_open: bool) -> None:
+        if is_open != self._told_open:
+            self._told_open = is_open
+            self._observer.spool_opened(is_open=is_open)
 
     async def start(self) -> None:
         """Open the spool and begin to apply what it holds; a disk that refuses, or is slow, is tried on in the background."""
-        self._observer.spool_opened(is_open=False)
+        self._tell_open(is_open=False)
         loop = asyncio.get_running_loop()
         self._tasks += [loop.create_task(self._keep()), loop.create_task(self._tell())]
         try:
@@ -115,9 +140,7 @@ class LiveEvents:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         followed = self._all()
-        for each in followed:
-            each.task.cancel()
-        await asyncio.gather(*(each.task for each in followed), return_exceptions=True)
+        await asyncio.gather(*(each.stop() for each in followed))
         await asyncio.gather(*(each.spool.close() for each in followed), return_exceptions=True)
         await self._store.close()
 
@@ -133,7 +156,7 @@ class LiveEvents:
     def _follow(self, spool: Spool) -> _Followed:
         if spool.corrupt_records:
             self._observer.spool_damaged(spool.corrupt_records)
-        applier = EventApplier(spool, self._store, _Applying(self._observer))
+        applier = EventApplier(spool, self._store, ToldByApplier(self._observer))
         return _Followed(spool, applier, asyncio.get_running_loop().create_task(applier.run()))
 
     async def _keep(self) -> None:
@@ -142,16 +165,44 @@ class LiveEvents:
         Not at once: the other workers that start now take their own folders first.
         """
         await self._open()
+        await self._again_and_again("looking after spools failed", self._look_in_time)
+
+    async def _again_and_again(self, failing: str, call: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Whatever goes wrong, the next time may go well; the same trouble is told once."""
         trouble = ""
         while True:
-            await asyncio.sleep(self._times.look_s)
             try:
-                await self._look()
-            except Exception as error:  # whatever it is, the next look may go well
+                await call()
+            except Exception as error:
                 if trouble != (trouble := str(error) or type(error).__name__):
-                    _log.error("looking after spools failed", extra={"reason": trouble})
+                    _log.error(failing, extra={"reason": trouble})
+                await asyncio.sleep(self._times.tell_s)  # whatever the call waits for, never in a hot loop
             else:
                 trouble = ""
+
+    async def _look_in_time(self) -> None:
+        """Wait for the next look, or for the spool to become unusable."""
+        try:
+            async with asyncio.timeout(self._times.look_s):
+                await self._unusable.wait()
+        except TimeoutError:
+            pass
+        own = self._own
+        if own is not None and (self._unusable.is_set() or self._refusals):
+            await self._reopen(own)
+        await self._look()
+
+    async def _reopen(self, own: _Followed) -> None:
+        """Close the spool that refuses, whose events the next opening finds again, and go back to opening."""
+        self._unusable.set()
+        _log.error("the spool refuses events; opening it anew", extra={"spool": own.spool.directory.name})
+        await own.stop()
+        await own.spool.close()
+        await asyncio.sleep(self._reopen_pause_s)
+        self._reopen_pause_s = min(2 * self._reopen_pause_s, self._times.longest_pause_s)
+        self._own, self._refusals = None, 0
+        self._unusable.clear()
+        await self._open()
 
     async def _open(self) -> None:
         pause_s, trouble = self._times.first_pause_s, ""
@@ -165,57 +216,39 @@ class LiveEvents:
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, self._times.longest_pause_s)
             else:
-                self._observer.spool_opened(is_open=True)
+                self._tell_open(is_open=True)
                 _log.info("spool open", extra={"spool": self._own.spool.directory.name, "pending": self._own.spool.pending})
                 self._tried.set()
                 return
 
     async def _look(self) -> None:
+        for each in self._all():
+            each.revive()
         for spool in await self._folders.adopt():
             _log.info("taking over a spool", extra={"spool": spool.directory.name, "pending": spool.pending})
             self._adopted.append(self._follow(spool))
+        foreign = self._folders.foreign
+        self._observer.spools_foreign(folders=foreign.folders, records=foreign.records)
         for each in self._all():
             async with asyncio.timeout(self._times.open_s):
                 await each.spool.tidy()
-        for each in [each for each in self._adopted if each.applier.drained]:
+        if self._own is not None and self._own.spool.is_gone:
+            self._count_refusal(self._own)
+        for each in [each for each in self._adopted if each.applier.drained or each.spool.is_gone]:
             _log.info("letting go of a spool", extra={"spool": each.spool.directory.name})
             self._adopted.remove(each)
-            each.task.cancel()
-            await asyncio.gather(each.task, return_exceptions=True)
+            await each.stop()
             await each.spool.remove()
 
     async def _tell(self) -> None:
-        while True:
-            resets, self._resets_told = self._store.resets - self._resets_told, self._store.resets
-            if resets:
-                self._observer.histories_reset(resets)
-            self._observer.spool_depth(
-                records=sum(each.applier.backlog for each in self._all()),
-                bytes_=sum(each.spool.pending_bytes for each in self._all()),
-            )
-            await asyncio.sleep(self._times.tell_s)
+        await self._again_and_again("telling of spools failed", self._tell_once)
 
-
-class _Applying:
-    """Turns what an applier tells into metrics."""
-
-    def __init__(self, observer: EventObserver) -> None:
-        self._observer = observer
-
-    def events_applied(self, events: Sequence[Event], fresh: Sequence[bool]) -> None:
-        """An event that the store had already has its lag counted already."""
-        now = time.time()
-        lags_s = (now - event.received_at for event, is_fresh in zip(events, fresh, strict=True) if is_fresh)
-        self._observer.events_applied(len(events), lags_s)
-
-    def store_rewound(self) -> None:
-        self._observer.store_rewound()
-
-    def applying_failed(self, reason: str) -> None:
-        self._observer.applying_failed(reason)
-
-    def events_unrecoverable(self, count: int) -> None:
-        self._observer.events_unrecoverable(count)
-
-    def record_rejected(self) -> None:
-        self._observer.spool_damaged(1)
+    async def _tell_once(self) -> None:
+        resets, self._resets_told = self._store.resets - self._resets_told, self._store.resets
+        if resets:
+            self._observer.histories_reset(resets)
+        self._observer.spool_depth(
+            records=sum(each.applier.backlog for each in self._all()),
+            bytes_=sum(each.spool.pending_bytes for each in self._all()),
+        )
+        await asyncio.sleep(self._times.tell_s)

@@ -157,16 +157,16 @@ async def _opened(url: str) -> AsyncIterator[RedisEvents]:
 class _Deaf:
     """An observer of nothing."""
 
-    def events_applied(self, events: Sequence[Event], fresh: Sequence[bool]) -> None:
+    def batch_applied(self, events: Sequence[Event], fresh: Sequence[bool]) -> None:
         """Nothing is told."""
 
-    def store_rewound(self) -> None:
+    def replay_began(self) -> None:
         """Nothing is told."""
 
-    def applying_failed(self, reason: str) -> None:
+    def try_failed(self, reason: str) -> None:
         """Nothing is told."""
 
-    def events_unrecoverable(self, count: int) -> None:
+    def events_lost(self, count: int) -> None:
         """Nothing is told."""
 
     def record_rejected(self) -> None:

@@ -8,13 +8,18 @@ import sys
 from pathlib import Path
 
 from feature_store.commands.store_url import add_store_options, store_url
-from feature_store.errors import EventLogGapError, FeatureStoreError
+from feature_store.errors import EventLogGapError, ExportError, FeatureStoreError
 from feature_store.events.export import Exported, export_events
 from feature_store.events.log import LOG_ID, LOG_START, LogReading
 from feature_store.keys import KeySpace
 from feature_store.redis.event_log import EventLogReader
 from feature_store.table_problems import TablesInvalidError
 from feature_store.views import ViewsError
+
+_NO_LOG = (
+    "this store has no event log under the prefix {prefix}: no live event ever came to it. The service's own store is named by "
+    "--redis or --embedded, or as for the service by RANKLINE_STORE__URL or RANKLINE_STORE__DIRECTORY"
+)
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -29,6 +34,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         default=LOG_START,
         help="only events after this one; earlier ones are in the tables",
     )
+    command.add_argument("--allow-empty", action="store_true", help="go on where no event was ever logged")
     command.add_argument("--allow-gap", action="store_true", help="go on where events are missing from the log, and say so")
 
 
@@ -36,8 +42,12 @@ def run(options: argparse.Namespace) -> int:
     """Write the tables and print what they hold; 1 with the reason on stderr."""
     try:
         keys = KeySpace(options.prefix)
-        with store_url(options) as url:
+        with store_url(options, create=False) as url:
             reading = asyncio.run(_read(url, keys, options.since))
+        if reading.ever is None and not reading.entries and not options.allow_empty:
+            raise ExportError(
+                f"{_NO_LOG.format(prefix=keys.prefix)}\nnothing was written; --allow-empty exports the tables alone"
+            )
         done = export_events(options.views, options.out, reading, allow_gap=options.allow_gap)
     except EventLogGapError as error:
         sys.stderr.write(f"{error}\nnothing was written; --allow-gap goes on without these events\n")

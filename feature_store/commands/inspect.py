@@ -17,7 +17,7 @@ from pathlib import Path
 
 from feature_store.commands.store_url import add_store_options, store_url
 from feature_store.counters import MAX_COUNTER_BYTES
-from feature_store.errors import EmbeddedStoreError, FeatureStoreError
+from feature_store.errors import FeatureStoreError
 from feature_store.inspect import RawLook, UserSeen, counters_seen, features_seen, history_seen
 from feature_store.inspect_text import text_of, visible
 from feature_store.keys import KeySpace
@@ -40,9 +40,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         views = None if options.views is None else load_views(options.views)
         keys = KeySpace(options.prefix)
-        if options.redis is None and not options.embedded.is_dir():
-            raise EmbeddedStoreError(f"no embedded store in {options.embedded}; name one by --embedded, or a server by --redis")
-        with store_url(options) as url:
+        with store_url(options, create=False) as url:
             looks = asyncio.run(_look(url, keys, options.user, options.item))
     except (ViewsError, FeatureStoreError) as error:
         print(error, file=sys.stderr)

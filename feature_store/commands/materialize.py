@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         views = load_views(options.views)
         tables = read_tables(views, options.views.parent)
-        with store_url(options) as url:
+        with store_url(options, create=True) as url:
             done = asyncio.run(_materialize(tables, views, url, options))
     except (ViewsError, TablesInvalidError, FeatureStoreError) as error:
         print(error, file=sys.stderr)

@@ -8,11 +8,11 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 from feature_store.errors import RecordCorruptError, SpoolFailedError, StoreRewoundError, StoreUnavailableError
 from feature_store.events.event import Event, decode_event, encode_event
-from feature_store.events.ports import Applied, EventStore, SpoolMark
+from feature_store.events.ports import Applied, ApplierObserver, EventStore, SpoolMark
 from feature_store.events.spool import Spool
 
 _log = logging.getLogger("rankline.events")
@@ -22,16 +22,6 @@ _SLICE = 32
 """How many events are encoded or decoded before others may use the event loop."""
 _CALM_S = 60.0
 _ALARMING_REWINDS = 8
-
-
-class ApplierObserver(Protocol):
-    """Told what became of events; must not raise or block."""
-
-    def events_applied(self, events: Sequence[Event], fresh: Sequence[bool]) -> None: ...
-    def store_rewound(self) -> None: ...
-    def applying_failed(self, reason: str) -> None: ...
-    def events_unrecoverable(self, count: int) -> None: ...
-    def record_rejected(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +48,14 @@ class _Submission:
 
 
 class EventApplier:
-    """Drains one spool into the store; for one event loop. ``run`` must be running for events to be applied."""
+    """Drains one spool into the store; for one event loop. ``run`` must be running for events to be applied.
+
+    Of sequence numbers: all up to ``_position`` are in the store as far as is known, or lost for good; it goes back when the
+    store lost writes. ``_mark`` is where the store's mark must stand for the next batch (None: nowhere to rely on);
+    ``_mark_known`` whether that is so since the last trouble. ``_known_applied`` is what the mark may not fall below, by what
+    the spool or the store said last. Up to ``_tried`` batches were sent, whatever came of it; up to ``_unrecoverable`` losses
+    are counted, up to ``_rejected`` unusable records put aside: these three only rise.
+    """
 
     def __init__(
         self,
@@ -135,18 +132,18 @@ class EventApplier:
                 self.failing, pause_s = False, self._rule.first_pause_s
                 continue
             except StoreRewoundError as error:
-                self._rewind(error.applied_through)
+                self._rewind(error.applied_through, servers_changed=error.servers_changed)
                 await asyncio.sleep(self._rewound_pause_s())
                 continue
             except StoreUnavailableError as error:
                 self._mark_known = False  # the connection went: whoever answers next may know less
-                self._observer.applying_failed(error.reason)
+                self._tell(self._observer.try_failed, error.reason)
             except SpoolFailedError as error:
                 _log.error("spool cannot be read", extra={"reason": str(error)})
-                self._observer.applying_failed("spool")
+                self._tell(self._observer.try_failed, "spool")
             except Exception:
                 _log.exception("applying events failed")
-                self._observer.applying_failed("unknown")
+                self._tell(self._observer.try_failed, "unknown")
             self.failing = True
             await asyncio.sleep(pause_s * (1 - 0.5 * self._draw()))
             pause_s = min(2 * pause_s, self._rule.longest_pause_s)
@@ -169,27 +166,30 @@ class EventApplier:
         found = await self._store.applied_through(self._spool.spool_id)
         self._checked_at = time.monotonic()
         expected, known = self._mark, self._mark_known
-        self._mark, self._mark_known = found, True
-        at_least, self._known_applied = self._known_applied, found or 0
-        if (known and found != expected) or (found or 0) < at_least:
-            raise StoreRewoundError(found)
+        self._mark, self._mark_known = found.sure, True
+        at_least, self._known_applied = self._known_applied, found.sure or 0
+        if (known and found.sure != expected) or (found.sure or 0) < at_least:
+            raise StoreRewoundError(found.number, servers_changed=found.servers_changed)
 
-    def _rewind(self, applied_through: int | None) -> None:
-        """Go on from where the store stands. What it has applied already it will not apply again."""
+    def _rewind(self, applied_through: int | None, *, servers_changed: bool) -> None:
+        """Go on from where the store stands: where its servers are others, from the oldest event that there still is, though
+        nothing need be lost. What it has applied already it will not apply again."""
+        sure = None if servers_changed else applied_through
+        before, oldest = self._position, self._spool.oldest
         # Never on: a mark further on may be that of a copy of the spool, which says nothing of these events.
-        before, found = self._position, min(applied_through or 0, self._position)
-        self._position = max(found, self._spool.oldest - 1)
-        self._mark, self._mark_known, self._known_applied = applied_through, True, applied_through or 0
-        self._count_unrecoverable(found, min(before, self._spool.oldest - 1))
-        if self._position < before and self._spool.oldest <= before:
-            self._observer.store_rewound()
-            _log.warning("the store lost writes; replaying", extra={"from": self._position, "to": before})
+        self._position = max(min(sure or 0, before), oldest - 1)
+        self._mark, self._mark_known, self._known_applied = sure, True, sure or 0
+        self._count_unrecoverable(applied_through or 0, min(before, oldest - 1))
+        if self._position < before and oldest <= before:
+            self._tell(self._observer.replay_began)
+            what = "the store's servers are others; replaying" if servers_changed else "the store lost writes; replaying"
+            _log.warning(what, extra={"from": self._position, "to": before})
 
     def _count_unrecoverable(self, after: int, last: int) -> None:
         after = max(after, self._unrecoverable)
         if last > after:
             self._unrecoverable = last
-            self._observer.events_unrecoverable(last - after)
+            self._tell(self._observer.events_lost, last - after)
             missing = {"after": after, "before": last + 1}
             _log.error("the store does not know of events that the spool keeps no longer", extra=missing)
 
@@ -206,7 +206,8 @@ class EventApplier:
         events = await self._decoded(records)
         last = records[-1][0]
         tried, self._tried = self._tried, max(self._tried, last)
-        applied = await self._store.apply([event for _, event in events], SpoolMark(self._spool.spool_id, self._mark, last))
+        mark = SpoolMark(self._spool.spool_id, self._mark, last, start=self._position)
+        applied = await self._store.apply([event for _, event in events], mark)
         self._mark = self._position = self._known_applied = last
         self._checked_at = time.monotonic()
         for (sequence, _), outcome in zip(events, applied, strict=True):
@@ -214,9 +215,16 @@ class EventApplier:
             self._outcomes[sequence] = Applied(outcome.fresh or sequence <= tried, outcome.version)
         while len(self._outcomes) > _REMEMBERED_OUTCOMES:
             del self._outcomes[next(iter(self._outcomes))]
-        self._observer.events_applied([event for _, event in events], [outcome.fresh for outcome in applied])
+        self._tell(self._observer.batch_applied, [event for _, event in events], [outcome.fresh for outcome in applied])
         self._answer()
         await self._spool.mark_applied(last)
+
+    def _tell(self, call: Callable[..., None], *what: Any) -> None:
+        """An observer that fails must not keep events from the store, nor callers from their answers."""
+        try:
+            call(*what)
+        except Exception:
+            _log.exception("an observer of events failed")
 
     def _answer(self) -> None:
         """Tell those who wait for events that are applied by now."""
@@ -244,5 +252,5 @@ class EventApplier:
             return  # again, after the store lost writes
         self._rejected = sequence
         _log.error("a spooled record is no event", extra={"sequence": sequence, "reason": reason})
-        self._observer.record_rejected()
+        self._tell(self._observer.record_rejected)
         await self._spool.reject(sequence, data, reason)

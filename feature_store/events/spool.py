@@ -58,7 +58,7 @@ class Spool:
         """Lock the directory, made if it is not there, and recover what it holds; a torn end is cut off.
 
         Args:
-            store: a fingerprint of the store that the records are for (letters and digits); empty: nobody asks.
+            store: the ``store_fingerprint`` of the store that the records are for; empty: nobody asks.
 
         Raises:
             SpoolLockedError: another process uses it.
@@ -104,6 +104,11 @@ class Spool:
     def oldest(self) -> int:
         """The lowest sequence number that can still be read; ``durable + 1`` when there is none."""
         return self._files.oldest
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether somebody was found to have deleted the directory: no append succeeds any more."""
+        return self._files.is_gone
 
     @property
     def corrupt_records(self) -> int:

@@ -19,6 +19,7 @@ from feature_store.events.spool_state import (
     AppliedMark,
     append_rejected,
     check_store,
+    is_still,
     lock_directory,
     make_directory,
     read_next,
@@ -51,7 +52,8 @@ class SpoolRule:
 
 
 class SpoolFiles:
-    """The files of one spool. The numbers may be read from any thread; every method belongs to one thread."""
+    """The files of one spool. Every method belongs to one thread. The numbers may be read from the event loop's meanwhile:
+    each is whole, two that are read one after the other need not fit together."""
 
     def __init__(
         self,
@@ -63,6 +65,7 @@ class SpoolFiles:
         store: str = "",
     ) -> None:
         self.spool_id = ""
+        self.is_gone = False  # somebody deleted the directory, or the lock in it: what is written is kept no longer
         self.durable = 0
         self.applied = 0
         self.corrupt_records = 0
@@ -81,7 +84,7 @@ class SpoolFiles:
     @property
     def oldest(self) -> int:
         """The lowest sequence number that can be read."""
-        segments = self._segments
+        segments = self._segments[:1]  # in one step: the other thread may delete the last one between two looks
         return segments[0].first if segments else self.durable + 1
 
     def open(self) -> None:
@@ -125,6 +128,7 @@ class SpoolFiles:
                 self._append(payloads)
         except OSError as error:
             _log.error("spool not written", extra={"spool": self._directory.name, "reason": error.strerror})
+            self._look_whether_gone()
             raise SpoolFailedError(f"the spool cannot be written: {error.strerror or error}") from error
         return self.durable
 
@@ -158,6 +162,7 @@ class SpoolFiles:
 
     def tidy(self) -> None:
         """Delete applied files whose time is over, the newest too: the file ``next`` keeps the numbers then."""
+        self._look_whether_gone()
         try:
             self._expire()
             newest = self._segments[-1:]
@@ -203,6 +208,8 @@ class SpoolFiles:
         writer = self._writer
         try:
             added = writer.append(payloads)
+            if not is_still(writer.segment.path, writer.descriptor) or self._look_whether_gone():
+                raise FileNotFoundError(errno.ENOENT, "the spool's files were deleted under it")
         except BaseException:
             writer.abandon()
             self._writer = None
@@ -211,6 +218,11 @@ class SpoolFiles:
             self._segments.append(writer.segment)
         self.durable = writer.segment.last
         self.written_bytes += added
+
+    def _look_whether_gone(self) -> bool:
+        with suppress(OSError):
+            self.is_gone = self._lock is not None and not is_still(self._directory / "lock", self._lock)
+        return self.is_gone
 
     def _leave_writer(self) -> None:
         writer, self._writer = self._writer, None

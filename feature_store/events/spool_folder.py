@@ -8,9 +8,11 @@ from pathlib import Path
 
 from feature_store.errors import SpoolFailedError, SpoolForeignError, SpoolLockedError
 from feature_store.events.spool import Spool, SpoolRule
+from feature_store.events.spool_foreign import ForeignSpools, foreign_spools
 from feature_store.events.spool_segment import segment_firsts
 from feature_store.events.spool_state import is_locked, read_store
 from feature_store.events.spool_thread import on_own_thread
+from feature_store.store_identity import is_same_store
 
 _FOLDER = re.compile(r"spool-([1-9][0-9]{0,5})")
 _MAX_FOLDERS = 1000
@@ -20,7 +22,7 @@ _log = logging.getLogger("rankline.spool")
 class SpoolFolders:
     """The folders ``spool-<n>`` for one store (its fingerprint; empty: no matter which).
 
-    Those of other stores are told once, and left.
+    Those of other stores are told once, and left; ``foreign`` counts them, as of the last ``adopt``.
     """
 
     def __init__(self, root: Path, rule: SpoolRule, store: str = "") -> None:
@@ -29,6 +31,7 @@ class SpoolFolders:
         self._store = store
         self._told: set[tuple[str, str]] = set()
         self._left: set[str] = set()
+        self.foreign = ForeignSpools()
 
     async def open(self) -> Spool:
         """Open the first folder that is free, sound and of this store, or make the next one.
@@ -81,19 +84,26 @@ class SpoolFolders:
         return None
 
     def _abandoned(self) -> list[str]:
-        names = []
+        names: list[str] = []
+        foreign: list[Path] = []
         for name in (f"spool-{number}" for number in self._numbers()):
             try:
                 if is_locked(self._root / name) or not segment_firsts(self._root / name):
                     continue
-                if self._store and read_store(self._root / name) not in (None, self._store):
+                if self._is_foreign(name):
                     self._tell_foreign(name)
+                    foreign.append(self._root / name)
                     continue
             except OSError as error:
                 self._tell(name, "spool folder not opened", error.strerror or str(error))
             else:
                 names.append(name)
+        self.foreign = foreign_spools(foreign)
         return names
+
+    def _is_foreign(self, name: str) -> bool:
+        noted = read_store(self._root / name) if self._store else None
+        return noted is not None and not is_same_store(noted, self._store)
 
     def _tell_foreign(self, name: str) -> None:
         self._tell(name, "spool folder left alone", "it holds events of another store")

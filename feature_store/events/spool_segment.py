@@ -140,7 +140,7 @@ class SegmentWriter:
         self._salt = secrets.randbits(32)
         # A file of this name holds nothing durable: it was abandoned at its first write and could not be removed then.
         self.segment.path.unlink(missing_ok=True)
-        self._descriptor = os.open(self.segment.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self.descriptor = os.open(self.segment.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
     def append(self, payloads: Sequence[bytes]) -> int:
         """Write the payloads as the next records and sync them; bytes of the records.
@@ -150,8 +150,8 @@ class SegmentWriter:
         """
         segment, is_new = self.segment, self.segment.length == 0
         records = _encode(payloads, first=segment.last + 1, salt=self._salt)
-        write_whole(self._descriptor, _HEAD.pack(_MAGIC, self._salt, 0) + records if is_new else records)
-        os.fdatasync(self._descriptor)
+        write_whole(self.descriptor, _HEAD.pack(_MAGIC, self._salt, 0) + records if is_new else records)
+        os.fdatasync(self.descriptor)
         if is_new:
             sync_directory(segment.path.parent)
         segment.length += len(records) + (HEAD_BYTES if is_new else 0)
@@ -162,7 +162,7 @@ class SegmentWriter:
         """Cut off what is not known to be durable, if the disk lets us, and leave the file."""
         with suppress(OSError):
             if self.segment.length:
-                os.ftruncate(self._descriptor, self.segment.length)
+                os.ftruncate(self.descriptor, self.segment.length)
             else:
                 self.segment.path.unlink(missing_ok=True)
         self.close()
@@ -170,7 +170,7 @@ class SegmentWriter:
     def close(self) -> None:
         """Leave the file; everything in it was synced when it was written."""
         with suppress(OSError):
-            os.close(self._descriptor)
+            os.close(self.descriptor)
 
 
 def _encode(payloads: Sequence[bytes], *, first: int, salt: int) -> bytes:

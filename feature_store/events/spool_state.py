@@ -15,10 +15,12 @@ from pathlib import Path
 
 from feature_store.errors import SpoolForeignError, SpoolLockedError
 from feature_store.events.spool_segment import sync_directory, write_whole
+from feature_store.store_identity import is_same_store
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _MARK = struct.Struct("<QI")
 _STORE, _NEXT = "store", "next"
+_MAX_STORE_BYTES = 64 * 1024
 _SMALL_FILES = frozenset({"applied", "id", "id.new", "lock", _NEXT, f"{_NEXT}.new", _STORE, f"{_STORE}.new"})
 
 
@@ -50,7 +52,7 @@ def lock_directory(directory: Path) -> int:
     except OSError:
         os.close(descriptor)
         raise
-    if not _is_still(directory / "lock", descriptor):
+    if not is_still(directory / "lock", descriptor):
         os.close(descriptor)
         raise SpoolLockedError(f"the spool {directory.name} was being removed")
     return descriptor
@@ -75,10 +77,15 @@ def is_locked(directory: Path) -> bool:
     return False
 
 
-def _is_still(path: Path, descriptor: int) -> bool:
+def is_still(path: Path, descriptor: int) -> bool:
+    """Whether the path leads to the open file.
+
+    Raises:
+        OSError: that cannot be told.
+    """
     try:
         return path.stat().st_ino == os.fstat(descriptor).st_ino
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 
@@ -103,7 +110,7 @@ def read_store(directory: Path) -> str | None:
         OSError: it cannot be read.
     """
     try:
-        return (directory / _STORE).read_bytes()[:100].decode("ascii", "replace").strip()
+        return (directory / _STORE).read_bytes()[:_MAX_STORE_BYTES].decode("ascii", "replace").strip()
     except FileNotFoundError:
         return None
 
@@ -111,7 +118,8 @@ def read_store(directory: Path) -> str | None:
 def check_store(directory: Path, store: str) -> None:
     """Note the store at the first call, before there are records; refuse another one from then on. Nothing if it is empty.
 
-    A directory without a note is taken: to give a spool to another store, delete its file ``store``.
+    A directory without a note is taken: to give a spool to another store, delete its file ``store``. A cluster that is reached
+    by other seeds than before, one of them the same, is noted by those.
 
     Raises:
         SpoolForeignError: the records are another store's.
@@ -120,10 +128,10 @@ def check_store(directory: Path, store: str) -> None:
     if not store:
         return
     noted = read_store(directory)
-    if noted is None:
-        _write_durably(directory, _STORE, store.encode("ascii"))
-    elif noted != store:
+    if noted is not None and not is_same_store(noted, store):
         raise SpoolForeignError(f"the spool {directory.name} is of another store")
+    if noted != store:
+        _write_durably(directory, _STORE, store.encode("ascii"))
 
 
 def read_next(directory: Path) -> int:
@@ -200,6 +208,18 @@ def read_or_make_id(directory: Path) -> str:
     made = secrets.token_hex(16)
     _write_durably(directory, "id", made.encode())
     return made
+
+
+def read_applied(directory: Path) -> int:
+    """The mark of what is applied, of a directory that need not be this process's; 0 with no sound one.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        return _number((directory / "applied").read_bytes())
+    except FileNotFoundError:
+        return 0
 
 
 class AppliedMark:

@@ -26,7 +26,7 @@ from feature_store.redis.connections import ask, driver_errors
 from feature_store.redis.topology_lookup import Lookup
 from feature_store.redis.topology_node import HeldValues, StoreNode
 from feature_store.redis.value_replies import get_reply, mget_reply, packed_get, packed_mget
-from feature_store.stored import StoredValue
+from feature_store.stored import ReadValue
 
 MAX_HOPS = 5
 """How often a key is asked for at most, the first time included."""
@@ -150,7 +150,7 @@ class _Exchange:
         self._keys = [*single, *many]
         self._single = len(single)
         self._held: dict[Address, AbstractConnection] = {}
-        self.values: list[StoredValue] = [None] * len(self._keys)
+        self.values: list[ReadValue] = [None] * len(self._keys)
         self.redirected = False
 
     async def run(self, slots: SlotMap) -> None:

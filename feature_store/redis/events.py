@@ -26,7 +26,7 @@ import msgspec
 
 from feature_store.event_types import Events
 from feature_store.events.event import Event, encode_event
-from feature_store.events.ports import Applied, SpoolMark
+from feature_store.events.ports import Applied, SpoolMark, Standing
 from feature_store.keys import KeySpace
 from feature_store.redis.script_runs import Marker, ScriptRuns
 from feature_store.redis.scripts import APPLY_USER, COUNT_ITEM, LOG_EVENTS, ScriptCall
@@ -84,7 +84,7 @@ class RedisEvents:
 
     async def apply(self, events: Sequence[Event], mark: SpoolMark) -> list[Applied]:
         """See ``EventStore.apply``."""
-        marker = Marker(self._keys.spool(mark.spool_id), mark.before, mark.after)
+        marker = Marker(self._keys.spool(mark.spool_id), mark.before, mark.after, mark.start)
         places = _steps(events)
         calls = [self._user_call([events[place] for place in mine]) for mine in places]
         states, versions = [0] * len(events), [0] * len(events)
@@ -99,7 +99,7 @@ class RedisEvents:
         await self._scripts.run(calls, marker, spread)
         return [Applied(bool(state & _FRESH), version) for state, version in zip(states, versions, strict=True)]
 
-    async def applied_through(self, spool_id: str) -> int | None:
+    async def applied_through(self, spool_id: str) -> Standing:
         """See ``EventStore.applied_through``."""
         return await self._scripts.marked(self._keys.spool(spool_id))
 

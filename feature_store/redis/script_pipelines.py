@@ -1,9 +1,10 @@
-"""Scripts in the pipelines of the driver's clients, on any topology."""
+"""Sending scripts, whether or not the server knows them yet; in the pipelines of the driver's clients, on any topology."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from redis.asyncio.cluster import RedisCluster
@@ -25,36 +26,38 @@ async def run_by_client(client: Client, calls: Sequence[ScriptCall]) -> list[Any
     Raises:
         StoreUnavailableError: some may have run.
     """
+    return await run_scripts(partial(_pipelined, client), calls)
+
+
+async def run_scripts(send: Callable[[Iterable[Command]], Awaitable[list[Any]]], calls: Sequence[ScriptCall]) -> list[Any]:
+    """Run scripts by their digests, and by their sources those that a server does not know; the replies, in order.
+
+    Args:
+        send: sends commands, none at all too; an error reply stands in its place as the error that it is.
+
+    Raises:
+        StoreUnavailableError: some may have run.
+    """
     with driver_errors():
-        replies = await _pipelined(client, map(by_digest, calls))
+        replies = await send(map(_by_digest, calls))
         unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-        again = await _pipelined(client, (by_source(calls[place]) for place in unknown))
+        again = await send(_by_source(calls[place]) for place in unknown)
         for place, reply in zip(unknown, again, strict=True):
             replies[place] = reply
-        raise_refusals(replies)
+        refused = next((reply for reply in replies if isinstance(reply, Exception)), None)
+        if refused is not None:
+            raise refused
         return replies
 
 
-def by_digest(call: ScriptCall) -> Command:
+def _by_digest(call: ScriptCall) -> Command:
     """The command that runs a script which the server may know."""
     return ("EVALSHA", call.script.sha1.encode(), b"%d" % len(call.keys), *call.keys, *call.arguments)
 
 
-def by_source(call: ScriptCall) -> Command:
+def _by_source(call: ScriptCall) -> Command:
     """The command that runs a script and makes it known."""
     return ("EVAL", call.script.source.encode(), b"%d" % len(call.keys), *call.keys, *call.arguments)
-
-
-def raise_refusals(replies: Sequence[Any]) -> None:
-    """Raise the first error among replies.
-
-    Raises:
-        StoreUnavailableError: there is one.
-    """
-    refused = next((reply for reply in replies if isinstance(reply, Exception)), None)
-    if refused is not None:
-        with driver_errors():
-            raise refused
 
 
 async def _pipelined(client: Client, commands: Iterable[Command]) -> list[Any]:

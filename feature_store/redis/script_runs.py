@@ -3,7 +3,7 @@
 A server may die and come back, without its last writes, between a step and the marker behind it, or be emptied. On one server
 both go over the same connection, which does not survive the server, and the marker moves only if it still is what it was. A
 cluster's marker also names the data sets (replication ids) of all masters as of when it was set: it moves only if they are
-still the same ones, and is no longer believed once they are not.
+still the same ones. Once they are not, its number is told as one of other servers: they may have less than it says.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import hiredis
@@ -18,11 +19,12 @@ from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ResponseError
 
 from feature_store.errors import StoreRewoundError, StoreUnavailableError
+from feature_store.events.ports import Standing
 from feature_store.redis.connections import ask, driver_errors, open_pool
-from feature_store.redis.script_pipelines import Command, by_digest, by_source, raise_refusals, run_by_client
+from feature_store.redis.script_pipelines import Command, run_by_client, run_scripts
 from feature_store.redis.scripts import MOVE_MARK, ScriptCall
 from feature_store.redis.topology import is_cluster, open_client
 from feature_store.redis.topology_node import StoreNode
@@ -37,11 +39,13 @@ Following = Callable[[Sequence[Any]], Sequence[ScriptCall]]
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """A key that must hold ``before`` (None: nothing) and is set to ``after``."""
+    """A key that must hold ``before`` and is set to ``after``; ``before`` None: it must hold nothing (in a cluster: nothing of
+    the masters that there are), and is set to ``start`` first."""
 
     key: bytes
     before: int | None
     after: int
+    start: int = 0
 
 
 class ScriptRuns(Protocol):
@@ -58,8 +62,8 @@ class ScriptRuns(Protocol):
             StoreRewoundError: the marker does not hold what it must. Scripts may have run; it did not move.
         """
 
-    async def marked(self, key: bytes) -> int | None:
-        """What a marker holds; None also when the servers are not the ones that it was set by.
+    async def marked(self, key: bytes) -> Standing:
+        """What a marker holds, and whether it was set on other servers than there are now.
 
         Raises:
             StoreUnavailableError: no answer.
@@ -83,19 +87,20 @@ class NodeScripts:
             if found != marker.before:
                 raise StoreRewoundError(found)
             if found is None:  # a server that is emptied from now on will have lost this
-                await ask(connection, b"SET", marker.key, b"0")
+                found = marker.start
+                await ask(connection, b"SET", marker.key, b"%d" % found)
             replies = await _run(connection, calls)
             if following is not None:
                 await _run(connection, following(replies))
-            (was,) = await _run(connection, [_move(marker.key, b"%d" % (found or 0), b"%d" % marker.after)])
-            if _number(was) != (found or 0):
+            (was,) = await _run(connection, [_move(marker.key, b"%d" % found, b"%d" % marker.after)])
+            if _number(was) != found:
                 raise StoreRewoundError(_number(was))
             return replies
 
-    async def marked(self, key: bytes) -> int | None:
+    async def marked(self, key: bytes) -> Standing:
         """See ``ScriptRuns.marked``."""
         async with self._node.borrowed() as connection:
-            return _number(await ask(connection, b"GET", key))
+            return Standing(_number(await ask(connection, b"GET", key)))
 
     async def close(self) -> None:
         """Close every connection."""
@@ -115,28 +120,27 @@ class ClusterScripts:
         with driver_errors():
             held: Any = await self._client.get(marker.key)
             found, masters = _parts(held)
-            if found != marker.before and marker.before is not None:
-                raise StoreRewoundError(None)
             if marker.before is None:
-                masters = await self._masters()
-                held = _joined(0, masters)
+                found, masters = marker.start, await self._masters()
+                held = _joined(found, masters)
                 await self._client.set(marker.key, held)
+            elif found != marker.before:
+                raise _rewound(held, await self._masters())
             replies = await run_by_client(self._client, calls)
             if following is not None:
                 await run_by_client(self._client, following(replies))
-            if await self._masters() != masters:
-                raise StoreRewoundError(None)
+            if (masters_now := await self._masters()) != masters:
+                raise _rewound(held, masters_now)
             (was,) = await run_by_client(self._client, [_move(marker.key, held, _joined(marker.after, masters))])
             if was != held:
-                raise StoreRewoundError(None)
+                raise _rewound(was, masters)
             return replies
 
-    async def marked(self, key: bytes) -> int | None:
+    async def marked(self, key: bytes) -> Standing:
         """See ``ScriptRuns.marked``."""
         with driver_errors():
             masters = await self._masters()
-            found, of = _parts(await self._client.get(key))
-            return found if of == masters else None
+            return _standing(await self._client.get(key), masters)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -171,33 +175,45 @@ def _parts(value: object) -> tuple[int | None, bytes]:
     return (_number(number), masters) if masters else (None, b"")
 
 
+def _standing(value: object, masters: bytes) -> Standing:
+    """A cluster's mark as seen by the masters that there are."""
+    number, of = _parts(value)
+    return Standing(number, servers_changed=number is not None and of != masters)
+
+
+def _rewound(value: object, masters: bytes) -> StoreRewoundError:
+    standing = _standing(value, masters)
+    return StoreRewoundError(standing.number, servers_changed=standing.servers_changed)
+
+
 def _number(value: object) -> int | None:
     return int(value) if isinstance(value, bytes) and value.isdigit() and len(value) < _MAX_DIGITS else None
 
 
 async def _run(connection: AbstractConnection, calls: Sequence[ScriptCall]) -> list[Any]:
-    replies = await _ask_many(connection, map(by_digest, calls))
-    unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-    again = await _ask_many(connection, (by_source(calls[place]) for place in unknown))
-    for place, reply in zip(unknown, again, strict=True):
-        replies[place] = reply
-    raise_refusals(replies)
-    return replies
+    return await run_scripts(partial(_ask_many, connection), calls)
 
 
 async def _ask_many(connection: AbstractConnection, commands: Iterable[Command]) -> list[Any]:
-    """Send all, then read all; an error reply stands in its place as the error that it is."""
+    """Send all, then read all; an error reply stands in its place as the error that it is.
+
+    Anything else that goes wrong, a cancellation included, costs the connection: replies may still be on their way.
+    """
     packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]
     replies: list[Any] = []
     if not packed:
         return replies
-    with driver_errors():
-        await connection.send_packed_command(b"".join(packed))
-        for _ in packed:
-            try:
-                replies.append(await connection.read_response())
-            except ResponseError as error:
-                replies.append(error)
+    try:
+        with driver_errors():
+            await connection.send_packed_command(b"".join(packed))
+            for _ in packed:
+                try:
+                    replies.append(await connection.read_response())
+                except ResponseError as error:
+                    replies.append(error)
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
     return replies
 
 

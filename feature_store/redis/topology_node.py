@@ -14,7 +14,7 @@ from redis.asyncio.connection import AbstractConnection
 from feature_store.errors import StoreUnavailableError
 from feature_store.redis.connections import ask, driver_errors
 from feature_store.redis.value_replies import get_reply, mget_reply, packed_get, packed_mget
-from feature_store.stored import StoredValue
+from feature_store.stored import ReadValue
 
 _TEARDOWN_PAUSE_S = 1.0
 
@@ -23,7 +23,7 @@ _TEARDOWN_PAUSE_S = 1.0
 class HeldValues:
     """Values in the order of the keys asked for, the single ones first, while the connections that brought them are held."""
 
-    values: list[StoredValue]
+    values: list[ReadValue]
     distrust: Callable[[], Awaitable[None]]
     """Drop those connections, and all others that may have been mixed up with them."""
 
@@ -97,7 +97,7 @@ class StoreNode:
         await self._pool.aclose()
 
 
-async def _exchange(connection: AbstractConnection, single: Sequence[bytes], many: Sequence[bytes]) -> list[StoredValue]:
+async def _exchange(connection: AbstractConnection, single: Sequence[bytes], many: Sequence[bytes]) -> list[ReadValue]:
     """Everything is written at once. Anything but sound replies costs the connection: more of them may be on their way."""
     commands = [*map(packed_get, single), *([packed_mget(many)] if many else [])]
     try:

@@ -14,7 +14,7 @@ from redis import exceptions as driver
 from redis.asyncio.connection import AbstractConnection
 
 from feature_store.errors import RecordWrongTypeError, StoreUnavailableError
-from feature_store.stored import StoredValue
+from feature_store.stored import ReadValue
 
 _WRONG_TYPE = "WRONGTYPE "
 
@@ -31,7 +31,7 @@ def packed_mget(keys: Sequence[bytes]) -> bytes:
     return command
 
 
-async def get_reply(connection: AbstractConnection) -> StoredValue:
+async def get_reply(connection: AbstractConnection) -> ReadValue:
     """The reply to a GET.
 
     Raises:
@@ -49,7 +49,7 @@ async def get_reply(connection: AbstractConnection) -> StoredValue:
     raise StoreUnavailableError("protocol", "GET was not answered by a value")
 
 
-async def mget_reply(connection: AbstractConnection, count: int) -> list[StoredValue]:
+async def mget_reply(connection: AbstractConnection, count: int) -> list[ReadValue]:
     """The reply to an MGET of so many keys.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,11 +36,12 @@ class FoundHistory:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """All that the store says: the log in order, histories by user, counts by user and type."""
+    """All that the store says: the log in order, histories by user, counts by user and type, and by item and type."""
 
     log: list[LogEntry]
     histories: Mapping[str, FoundHistory]
     counts: Mapping[str, Mapping[str, int]]
+    item_counts: Mapping[str, Mapping[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,10 @@ def balance(ledger: Ledger, found: Found, history_length: int) -> Books:
         "numbers_repeated": _repeated(entry.number for entry in found.log),
         "histories_wrong": _wrong_histories(found, history_length),
         "versions_wrong": _wrong_versions(found),
-        "counters_wrong": _wrong_counts(found),
+        "counters_wrong": _wrong_counts(found.counts, ((entry.event.user_id, entry.event.type) for entry in found.log)),
+        "item_counters_wrong": _wrong_counts(
+            found.item_counts, ((entry.event.item_id, entry.event.type) for entry in found.log)
+        ),
     }
     figures = {
         "sent": len(ledger.sent),
@@ -124,10 +128,9 @@ def _wrong_versions(found: Found) -> list[str]:
     return wrong
 
 
-def _wrong_counts(found: Found) -> list[str]:
-    """Users whose counters are not what the log holds of them."""
-    logged: dict[str, Counter[str]] = defaultdict(Counter)
-    for entry in found.log:
-        logged[entry.event.user_id][entry.event.type] += 1
-    users = sorted(logged.keys() | found.counts.keys())
-    return [user for user in users if dict(found.counts.get(user, {})) != dict(logged[user])]
+def _wrong_counts(counts: Mapping[str, Mapping[str, int]], logged: Iterable[tuple[str, str]]) -> list[str]:
+    """Owners whose counters are not what the log holds of them; ``logged``: owner and type of each event."""
+    expected: dict[str, Counter[str]] = defaultdict(Counter)
+    for owner, kind in logged:
+        expected[owner][kind] += 1
+    return [owner for owner in sorted(expected.keys() | counts.keys()) if dict(counts.get(owner, {})) != dict(expected[owner])]

@@ -22,12 +22,13 @@ _unpack = msgspec.msgpack.decode
 ValueT = TypeVar("ValueT")
 
 
-def read_books(client: redis.Redis, user_prefix: str) -> Found:
-    """The whole log, and the history and counters of every user whose id starts with the prefix."""
+def read_books(client: redis.Redis, user_prefix: str, item_prefix: str) -> Found:
+    """The log, histories and counters of every user whose id starts with the prefix, and the counters of such items."""
     return Found(
         log=[entry for entry in _log(client) if entry.event.user_id.startswith(user_prefix)],
         histories=dict(_records(client, "history", user_prefix, _history)),
         counts=dict(_records(client, "user-counters", user_prefix, _counts)),
+        item_counts=dict(_records(client, "item-counters", item_prefix, _counts)),
     )
 
 
@@ -87,13 +88,13 @@ def _counts(record: Any) -> dict[str, int]:
     return {"broken": 1} if record is None else {kind: int(count) for kind, (count, *_) in dict(record[3]).items()}
 
 
-def _records(client: redis.Redis, kind: str, user_prefix: str, read: Callable[[Any], ValueT]) -> Iterator[tuple[str, ValueT]]:
-    for keys in _pages(client.scan_iter(match=f"rankline:{kind}:*{user_prefix}*", count=_PAGE)):
+def _records(client: redis.Redis, kind: str, prefix: str, read: Callable[[Any], ValueT]) -> Iterator[tuple[str, ValueT]]:
+    for keys in _pages(client.scan_iter(match=f"rankline:{kind}:*{prefix}*", count=_PAGE)):
         values: Any = client.mget(keys)
         for key, value in zip(keys, values, strict=True):
-            user = unquote(key.decode().partition("{")[2].removesuffix("}"))
-            if value is not None and user.startswith(user_prefix):
-                yield user, read(_unsealed(value))
+            owner = unquote(key.decode().partition("{")[2].removesuffix("}"))
+            if value is not None and owner.startswith(prefix):
+                yield owner, read(_unsealed(value))
 
 
 def _pages(keys: Iterable[bytes]) -> Iterator[list[bytes]]:

@@ -35,9 +35,9 @@ def event_order(run: Run, users: int) -> Outcome:
             asyncio.run(senders.send_all(iter(batches)))
             seconds = time.monotonic() - started
             unsettled = wait_until_settled(service)
-            figures, breaches = audited(stage, senders, "ou-")
+            figures, breaches = audited(stage, senders, ("ou-", "oi-"))
             with stage.store.client() as client:
-                found = read_books(client, "ou-").histories
+                found = read_books(client, "ou-", "oi-").histories
         wrong = [
             user for user, events in sent.items() if user not in found or _differs(found[user], events, stage.history_length)
         ]

@@ -80,7 +80,7 @@ def lost_events(run: Run, losses: Losses) -> Outcome:
             senders = EventSenders(service.port, losses.rule, run.seed, executioner.told)
             asyncio.run(_run(senders, executioner, losses, run.seed))
             unsettled = wait_until_settled(service)
-            figures, breaches = audited(stage, senders, "eu-")
+            figures, breaches = audited(stage, senders, ("eu-", "ei-"))
     if unsettled:
         breaches.insert(0, unsettled)
     kills = {victim: executioner.done.count(victim) for victim in ("service", "store")}
@@ -92,10 +92,10 @@ def lost_events(run: Run, losses: Losses) -> Outcome:
     return Outcome(name, run.command, run.seed, claim, figures, breaches)
 
 
-def audited(stage: Stage, senders: EventSenders, user_prefix: str) -> tuple[dict[str, Any], list[str]]:
-    """Figures and breaches of the books and of the sending."""
+def audited(stage: Stage, senders: EventSenders, prefixes: tuple[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """Figures and breaches of the books and of the sending; ``prefixes`` of the ids of users and items."""
     with stage.store.client() as client:
-        books = balance(senders.ledger, read_books(client, user_prefix), stage.history_length)
+        books = balance(senders.ledger, read_books(client, *prefixes), stage.history_length)
     tally = senders.tally
     breaches = [*books.breaches, *(f"{times} times: {what}" for what, times in tally.breaches.most_common(5))]
     return {**books.figures, **figures_of(tally)}, breaches

@@ -124,7 +124,7 @@ async def test_announced_items_that_are_held_are_read_anew_for_every_model_and_o
     assert line.store.asked == [["i1", "i3"]]
     for encoder in (ENCODER, OTHER):
         assert line.served(["i1", "i2", "i3", "i9"], encoder) == [14.0, 10.0, 18.0, None]
-    assert line.refresher.counts.refreshed == 2
+    assert line.cache.counts.refreshed == 2
 
 
 async def test_refreshed_rows_are_encoded_before_a_request_needs_them(prices, monkeypatch):
@@ -324,7 +324,7 @@ async def test_a_bulk_rematerialization_swaps_without_a_cold_start(tmp_path, val
     await writing
     assert (bad_rows, cache.counts.misses - misses) == (0, 0)
     np.testing.assert_array_equal((await features.fetch("u", ids, OTHER, SECONDS)).items.numbers, np.ones((3_000, 1)))
-    assert refresher.counts.refreshed >= 3_000
+    assert cache.counts.refreshed >= 3_000
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     for part in (store, changes, writer):

@@ -37,7 +37,7 @@ def valkey(store_server):
 
 def applied(events) -> Found:
     """What a sound store holds after these events, one after the other: worked out another way than the audit does."""
-    log, histories, counts = [], {}, {}
+    log, histories, counts, item_counts = [], {}, {}, {}
     for number, event in enumerate(events, start=1):
         version, kept = histories.get(event.user_id, (0, []))
         entered = event.type == "click" and (len(kept) < LENGTH or event.time > kept[0][0])
@@ -46,11 +46,12 @@ def applied(events) -> Found:
             version += 1
             histories[event.user_id] = (version, kept)
         counts.setdefault(event.user_id, Counter())[event.type] += 1
+        item_counts.setdefault(event.item_id, Counter())[event.type] += 1
         log.append(LogEntry(number, event, version, entered))
     found = {
         user: FoundHistory(version, [i for _, i in kept], [t for t, _ in kept]) for user, (version, kept) in histories.items()
     }
-    return Found(log, found, counts)
+    return Found(log, found, counts, item_counts)
 
 
 @pytest.fixture
@@ -122,6 +123,21 @@ def test_a_version_or_a_counter_that_is_off_by_one_is_found(events, ledger):
     assert breaches(ledger, dataclasses.replace(found, histories={**found.histories, user: ahead})) == {"versions_wrong"}
     counted = {**found.counts, user: {**found.counts[user], "view": found.counts[user]["view"] + 1}}
     assert breaches(ledger, dataclasses.replace(found, counts=counted)) == {"counters_wrong"}
+
+
+def test_an_item_counted_once_more_once_less_or_for_no_event_is_found(events, ledger):
+    found = applied(events)
+    item, counts = next(iter(found.item_counts.items()))
+    kind = next(iter(counts))
+    for bad in (
+        {item: {**counts, kind: counts[kind] + 1}},
+        {item: {**counts, kind: counts[kind] - 1}},
+        {"ei-new": {"view": 1}},
+    ):
+        meddled = dataclasses.replace(found, item_counts={**found.item_counts, **bad})
+        assert breaches(ledger, meddled) == {"item_counters_wrong"}
+    gone = {each: of_it for each, of_it in found.item_counts.items() if each != item}
+    assert breaches(ledger, dataclasses.replace(found, item_counts=gone)) == {"item_counters_wrong"}
 
 
 def test_made_events_decide_every_order(events):
@@ -223,15 +239,18 @@ def test_books_are_read_from_a_real_store(valkey):
     pack = msgspec.msgpack.encode
     event = [1, "e1", "eu-{1}", "i1", "click", 5, 7.5, None, None, None, {}]
     valkey.xadd("rankline:{events}:log", {"n": 1, "v": 1, "h": 1, "e": pack(event)})
-    valkey.xadd("rankline:{events}:log", {"n": 2, "v": 1, "h": 0, "e": pack([1, "e2", "other", "i1", "view", 6, 7.5])})
+    valkey.xadd("rankline:{events}:log", {"n": 2, "v": 1, "h": 0, "e": pack([1, "e2", "other", "x1", "view", 6, 7.5])})
     valkey.set("rankline:history:{eu-%7B1%7D}", pack([1, "eu-{1}", 1, 7.5, ["i1"], [5]]))
     valkey.set("rankline:history:{other}", pack([1, "other", 1, 7.5, ["i1"], [5]]))
     valkey.set("rankline:user-counters:{eu-%7B1%7D}", pack([1, "eu-{1}", [3600], {"click": [1, 5, 1.0]}]))
+    for item in ("i1", "x1"):
+        valkey.set(f"rankline:item-counters:{{{item}}}", pack([1, item, [3600], {"click": [1, 5, 1.0]}]))
     made = MadeEvent("e1", "eu-{1}", "i1", "click", 5.0)
-    found = read_books(valkey, "eu-")
+    found = read_books(valkey, "eu-", "i")
     assert found.log == [LogEntry(1, made, 1, True)]
     assert found.histories == {"eu-{1}": FoundHistory(1, ["i1"], [5.0])}
     assert found.counts == {"eu-{1}": {"click": 1}}
+    assert found.item_counts == {"i1": {"click": 1}}
     assert balance(Ledger({"e1": made}, {"e1"}), found, LENGTH).breaches == []
     assert read_history(valkey, "other") == FoundHistory(1, ["i1"], [5.0])
     assert set(memory_of_user(valkey, "other")) == {"history"}
@@ -245,7 +264,7 @@ def test_a_record_is_read_behind_its_seal_and_a_broken_one_is_no_history(valkey)
         assert read_history(valkey, "eu-1") == FoundHistory(2, ["i1"], [5.0])
     for value in (seal + record[:-1] + b"\x06", b"00000000" + record, b"x", b"", b"\xc1"):
         valkey.set("rankline:history:{eu-1}", value)
-        assert read_books(valkey, "eu-").histories == {"eu-1": FoundHistory(-1, [], [])}
+        assert read_books(valkey, "eu-", "ei-").histories == {"eu-1": FoundHistory(-1, [], [])}
 
 
 def test_a_long_log_is_read_whole(valkey):
@@ -254,7 +273,7 @@ def test_a_long_log_is_read_whole(valkey):
             "rankline:{events}:log",
             {"n": number, "v": 1, "h": 0, "e": msgspec.msgpack.encode([1, f"e{number}", "u", "i", "view", 1])},
         )
-    assert [entry.number for entry in read_books(valkey, "u").log] == list(range(4_500))
+    assert [entry.number for entry in read_books(valkey, "u", "i").log] == list(range(4_500))
 
 
 def test_the_backlog_is_read_from_the_metrics():

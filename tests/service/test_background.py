@@ -14,12 +14,12 @@ class Counting:
 
 
 async def test_lookups_and_changes_of_the_item_cache_are_counted_apart_and_once():
-    cache = Counting(SimpleNamespace(hits=5, misses=2, evictions=3, held=7, unknown=1))
-    refresher, telemetry = Counting(SimpleNamespace(refreshed=4, gaps=1)), Telemetry()
+    cache = Counting(SimpleNamespace(hits=5, misses=2, evictions=3, held=7, unknown=1, refreshed=4))
+    refresher, telemetry = Counting(SimpleNamespace(gaps=1)), Telemetry()
     task = asyncio.create_task(count_items(cache, refresher, telemetry, every_s=0.0))
     for _ in range(3):
         await asyncio.sleep(0)
-    cache.counts.hits, refresher.counts.refreshed = 6, 9
+    cache.counts.hits, cache.counts.refreshed = 6, 9
     for _ in range(3):
         await asyncio.sleep(0)
     task.cancel()

@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
+import shutil
 import threading
 
 import pytest
 
 from feature_store.errors import SpoolFailedError, StoreUnavailableError
 from feature_store.events.event import encode_event, new_event
-from feature_store.events.ports import Applied
+from feature_store.events.ports import Applied, Standing
 from feature_store.events.spool import Spool, SpoolRule
 from feature_store.events.spool_folder import SpoolFolders
 from service.live_events import LiveEvents, LiveTiming
@@ -34,7 +36,7 @@ class Store:
 
     async def applied_through(self, spool_id):
         self._answer()
-        return self.marks.get(spool_id)
+        return Standing(self.marks.get(spool_id))
 
     async def close(self):
         self.closed = True
@@ -189,3 +191,79 @@ async def test_a_repeat_is_applied_and_has_no_lag_and_damage_is_counted(tmp_path
         await live.submit([event("a")], 10)
         await live.submit([event("a")], 10)
     assert (told.applied, len(told.lags), told.damaged) == (2, 1, 1)
+
+
+async def submitted(live, name):
+    """Whether an event was kept."""
+    try:
+        return await live.submit([event(name)], 10) is not None
+    except SpoolFailedError:
+        return False
+
+
+async def until_kept(live, prefix):
+    async with asyncio.timeout(20):
+        for number in itertools.count():
+            if await submitted(live, name := f"{prefix}{number}"):
+                break
+            await asyncio.sleep(0.01)
+    return name
+
+
+@pytest.mark.parametrize("asked", [True, False])
+async def test_a_spool_whose_folder_is_deleted_under_it_acknowledges_nothing_and_heals(tmp_path, asked):
+    store, told = Store(), Told()
+    async with living(folders(tmp_path), store, told) as live:
+        assert await submitted(live, "a")
+        shutil.rmtree(tmp_path / "spool-1")
+        if asked:
+            assert not await submitted(live, "lost")
+        else:
+            await until(lambda: told.open[-1] is False)
+        await until(lambda: told.open[-1] is True)
+        assert await submitted(live, "b")
+        assert told.open == [False, True, False, True]
+        assert (tmp_path / "spool-1" / "lock").exists()
+    async with living(folders(tmp_path), store):
+        pass
+    assert store.applied[-1] == "b"
+
+
+async def test_a_disk_that_refuses_writes_closes_the_spool_which_heals_and_keeps_what_it_had(tmp_path, monkeypatch):
+    store, told = Store(), Told()
+    async with living(folders(tmp_path), store, told) as live:
+        store.away = True
+        assert await live.submit([event("kept")], 0) is None
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fdatasync", refuses)
+            assert not await submitted(live, "x")
+            assert told.open[-1] is False
+            await until(lambda: live._own is None or live._unusable.is_set())
+            assert not await submitted(live, "y")
+        store.away = False
+        kept = await until_kept(live, "z")
+        await until(lambda: told.open[-1] is True)
+        await until(lambda: {"kept", kept} <= set(store.applied))
+
+
+def refuses(_):
+    raise OSError(5, "Input/output error")
+
+
+async def test_an_applier_that_ended_is_started_again(tmp_path, caplog):
+    async with living(folders(tmp_path), Store()) as live:
+        live._own.task.cancel()
+        await until(lambda: any("had ended" in record.message for record in caplog.records))
+        assert await submitted(live, "a")
+
+
+async def test_telling_survives_whatever_it_is_told(tmp_path):
+    calls, told = [], Told()
+
+    def fails(**_):
+        calls.append(1)
+        raise RuntimeError("observer")
+
+    told.spool_depth = fails
+    async with living(folders(tmp_path), Store(), told):
+        await until(lambda: len(calls) > 2)

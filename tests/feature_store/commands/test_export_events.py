@@ -62,3 +62,28 @@ def test_what_is_wrong_is_one_message(tmp_path, capsys):
     assert run(tmp_path / "no.yaml", "--out", tmp_path / "out", "--redis", "redis://127.0.0.1:1") == 1
     assert "feature store unavailable" in capsys.readouterr().err
     assert run(tmp_path / "no.yaml", "--out", tmp_path / "out", "--redis", "nothing://") == 1
+
+
+def test_a_store_without_a_log_is_told_and_nothing_is_written_unless_allowed(valkey, valkey_url, tmp_path, capsys):
+    path = write_event_shop(tmp_path)
+    assert run(path, "--out", tmp_path / "out", "--redis", valkey_url) == 1
+    assert "no event log under the prefix shop" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert run(path, "--out", tmp_path / "out", "--redis", valkey_url, "--allow-empty") == 0
+    assert "0 live events" in capsys.readouterr().out
+    assert (tmp_path / "out" / "views.yaml").is_file()
+
+
+def test_no_embedded_store_is_made_where_there_is_none(tmp_path, capsys):
+    path = write_event_shop(tmp_path)
+    assert run(path, "--out", tmp_path / "out", "--embedded", tmp_path / "none") == 1
+    assert f"no embedded store in {tmp_path / 'none'}" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_without_flags_it_reads_the_store_of_the_service(valkey, valkey_url, tmp_path, capsys, monkeypatch):
+    path = write_event_shop(tmp_path)
+    write_log(valkey, LOG)
+    monkeypatch.setenv("RANKLINE_STORE__URL", valkey_url)
+    assert run(path, "--out", tmp_path / "out") == 0
+    assert "3 live events" in capsys.readouterr().out

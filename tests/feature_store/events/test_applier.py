@@ -12,7 +12,7 @@ import pytest
 from feature_store.errors import SpoolFullError, StoreRewoundError, StoreUnavailableError
 from feature_store.events.applier import ApplierRule, EventApplier
 from feature_store.events.event import new_event
-from feature_store.events.ports import Applied
+from feature_store.events.ports import Applied, Standing
 from feature_store.events.spool import Spool, SpoolRule
 
 FAST = ApplierRule(batch_records=7, check_s=0.05, first_pause_s=0.001, longest_pause_s=0.01)
@@ -26,12 +26,16 @@ class ForgetfulStore:
         self.saved = [copy.deepcopy(self.state)]
         self.trouble = lambda: None
         self.late = False
+        self.servers_changed = False
 
     async def apply(self, events, mark):
         await asyncio.sleep(0)
         self._maybe_fail()
-        if self.state["marks"].get(mark.spool_id) != mark.before:
-            raise StoreRewoundError(self.state["marks"].get(mark.spool_id))
+        noted = self.state["marks"].get(mark.spool_id)
+        if self.servers_changed and mark.before is None:  # as a cluster does it: the mark is put anew by those that are there
+            self.state["marks"][mark.spool_id], self.servers_changed = mark.start, False
+        elif self.servers_changed or noted != mark.before:
+            raise StoreRewoundError(noted, servers_changed=self.servers_changed)
         outcomes = []
         for event in events:
             fresh = event.event_id not in self.state["events"]
@@ -49,7 +53,7 @@ class ForgetfulStore:
 
     async def applied_through(self, spool_id):
         self._maybe_fail()
-        return self.state["marks"].get(spool_id)
+        return Standing(self.state["marks"].get(spool_id), servers_changed=self.servers_changed)
 
     def crash(self, steps_back):
         self.state = copy.deepcopy(self.saved[max(0, len(self.saved) - 1 - steps_back)])
@@ -65,17 +69,17 @@ class Told:
         self.applied, self.rewound, self.failed = 0, 0, []
         self.unrecoverable, self.rejected = 0, 0
 
-    def events_applied(self, events, fresh):
+    def batch_applied(self, events, fresh):
         assert len(events) == len(fresh)
         self.applied += sum(fresh)
 
-    def store_rewound(self):
+    def replay_began(self):
         self.rewound += 1
 
-    def applying_failed(self, reason):
+    def try_failed(self, reason):
         self.failed.append(reason)
 
-    def events_unrecoverable(self, count):
+    def events_lost(self, count):
         self.unrecoverable += count
 
     def record_rejected(self):
@@ -291,10 +295,83 @@ async def test_two_copies_of_one_spool_back_off_and_lose_no_event(tmp_path, capl
 async def test_freshness_is_told_by_event(tmp_path):
     seen = []
     told = Told()
-    told.events_applied = lambda events, fresh: seen.extend(
+    told.batch_applied = lambda events, fresh: seen.extend(
         (each.event_id, is_fresh) for each, is_fresh in zip(events, fresh, strict=True)
     )
     async with applying(tmp_path, ForgetfulStore(), told) as applier:
         await applier.submit([event(1)], 10)
         await applier.submit([event(1), event(2)], 10)
     assert seen == [("e1", True), ("e1", False), ("e2", True)]
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_other_servers_get_all_that_is_retained_and_nothing_counts_as_lost(tmp_path, caplog, again):
+    """A planned failover or a new master: the number that the mark holds has not fallen."""
+    store, told = ForgetfulStore(), Told()
+    rule = SpoolRule(segment_bytes=300, retain_s=0.0)
+    async with applying(tmp_path, store, told, spool_rule=rule) as applier:
+        for number in range(20):
+            await applier.submit([event(number)], 10)
+        if not again:
+            store.servers_changed = True
+            await until(lambda: not store.servers_changed)
+            assert await applier.submit([event(20)], 10) == [Applied(True, 21)]
+            assert store.state["marks"][applier._spool.spool_id] == 21
+    if again:  # noticed by the next process only
+        store.servers_changed = True
+        async with applying(tmp_path, store, told, spool_rule=rule) as applier:
+            assert await applier.submit([event(20)], 10) == [Applied(True, 21)]
+    async with applying(tmp_path, store, told, spool_rule=rule) as applier:
+        await applier.submit([event(21)], 10)
+    assert told.unrecoverable == 0
+    assert not any("keeps no longer" in record.message for record in caplog.records)
+
+
+async def test_a_mark_that_is_lower_on_other_servers_counts_what_is_gone(tmp_path):
+    store, told = ForgetfulStore(), Told()
+    async with applying(tmp_path, store, told, spool_rule=SpoolRule(retain_s=0.0)) as applier:
+        for number in range(10):
+            await applier.submit([event(number)], 10)
+        await until(lambda: applier._spool.pending == 0)
+        await applier._spool.tidy()
+        store.servers_changed = True
+        store.crash(4)
+        await until(lambda: told.unrecoverable)
+        assert told.unrecoverable == 4
+
+
+async def test_a_process_that_ends_amid_a_replay_leaves_no_false_loss_to_the_next(tmp_path):
+    store, told = ForgetfulStore(), Told()
+    rule = SpoolRule(segment_bytes=300, retained_bytes=1_000)
+    async with applying(tmp_path, store, told, spool_rule=rule) as applier:
+        for number in range(40):
+            await applier.submit([event(number)], 10)
+        await until(lambda: applier._spool.pending == 0 and applier._spool.oldest > 9)
+    store.servers_changed = True
+    store.trouble = iter([None, None, None, *["timeout"] * 100_000]).__next__  # one batch is applied, not marked
+    async with applying(tmp_path, store, told, spool_rule=rule):
+        await until(lambda: told.failed)
+    store.trouble = lambda: None
+    async with applying(tmp_path, store, told, spool_rule=rule) as applier:
+        await applier.submit([event(40)], 10)
+    assert told.unrecoverable == 0
+    assert told.rewound
+
+
+@pytest.mark.parametrize("method", ["batch_applied", "replay_began", "try_failed", "events_lost", "record_rejected"])
+async def test_no_observer_that_raises_stops_the_events(tmp_path, method):
+    def fails(*_):
+        raise RuntimeError("observer")
+
+    store, told = ForgetfulStore(), Told()
+    setattr(told, method, fails)
+    rule = SpoolRule(segment_bytes=300, retained_bytes=600)
+    async with applying(tmp_path, store, told, spool_rule=rule) as applier:
+        await applier._spool.append([b"no event"])
+        for number in range(20):
+            assert await applier.submit([event(number)], 10) == [Applied(True, number + 1)]
+        await until(lambda: applier._spool.pending == 0)
+        store.crash(10**6)
+        store.trouble = iter(["timeout", *[None] * 100_000]).__next__
+        await until(lambda: store.state["applied"][-1:] == ["e19"])
+        assert await applier.submit([event(99)], 10) is not None

@@ -13,7 +13,7 @@ from feature_store.materialize import user_histories
 from feature_store.table_problems import TablesInvalidError
 from feature_store.tables import HISTORY_EVENT, ITEM_KEY, REQUEST, SERVED, TIME, USER_KEY, label_column, read_tables
 from feature_store.views import load_views
-from tests.feature_store.events.logged import event_shop, logged, reading_of, write_event_shop
+from tests.feature_store.events.logged import EVENTS, event_shop, logged, reading_of, write_event_shop
 from tests.feature_store.shop_tables import INTERACTIONS, shop_views, write_shop, write_shop_as_parquet
 
 SHOWN = logged(1, "impression", item="b", time=10.0, version=1, request_id="r1", history_version=1, context={"hour": 9})
@@ -150,9 +150,8 @@ def test_date_times_stay_date_times_where_live_times_are_microseconds(tmp_path):
     moments = [dt.datetime(2026, 1, 1, 0, 0, second) for second in range(4)]
     table = tmp_path / "interactions.parquet"
     pl.read_parquet(table).with_columns(at=pl.Series(moments)).write_parquet(table)
-    path = write_event_shop(
-        tmp_path, event_shop(tables={name: f"{name}.parquet" for name in ("interactions", "users", "items")})
-    )
+    tables = {name: f"{name}.parquet" for name in ("interactions", "users", "items")}
+    path = write_event_shop(tmp_path, event_shop(tables=tables, events={**EVENTS, "time_resolution": "us"}))
     time = dt.datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=dt.UTC).timestamp()
     export_events(path, tmp_path / "out", reading_of(logged(1, time=time)))
     written = pl.read_parquet(tmp_path / "out" / "interactions.parquet")["at"]

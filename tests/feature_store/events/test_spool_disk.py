@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import resource
+import shutil
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -200,4 +201,37 @@ async def test_a_directory_that_cannot_be_used_is_said_and_not_kept_locked(tmp_p
         with pytest.raises(SpoolFailedError, match="No space left"):
             await Spool.open(tmp_path / "spool")
     spool = await Spool.open(tmp_path / "spool")
+    await spool.close()
+
+
+class Emptied(list):
+    """Loses its last element between the look whether there is one and the taking of it, as under another thread."""
+
+    def __len__(self):
+        length = super().__len__()
+        self.clear()
+        return length
+
+
+async def test_the_oldest_number_can_be_read_while_the_last_file_goes(tmp_path):
+    spool = await Spool.open(tmp_path)
+    await spool.append([b"x"])
+    spool._files._segments = Emptied(spool._files._segments)
+    assert spool.oldest in (1, 2)
+    await spool.close()
+
+
+async def test_what_is_written_to_a_deleted_file_is_not_acknowledged(tmp_path):
+    spool = await Spool.open(tmp_path / "spool")
+    await spool.append([b"x"])
+    (segment,) = (tmp_path / "spool").glob("*.seg")
+    segment.unlink()
+    with pytest.raises(SpoolFailedError):
+        await spool.append([b"y"])
+    assert not spool.is_gone
+    assert await spool.append([b"z"])
+    shutil.rmtree(tmp_path / "spool")
+    with pytest.raises(SpoolFailedError):
+        await spool.append([b"w"])
+    assert spool.is_gone
     await spool.close()

@@ -114,3 +114,28 @@ async def test_a_folder_without_its_note_is_taken_by_the_store_that_asks(tmp_pat
     assert (own.directory.name, own.pending) == ("spool-1", 1)
     assert (tmp_path / "spool-1" / "store").read_text() == "bb"
     await own.close()
+
+
+async def test_a_cluster_with_a_seed_in_common_gets_its_folder_and_is_noted_by_its_new_seeds(tmp_path):
+    await left_by(tmp_path, "aa,bb")
+    for store in ("bb,cc", "cc,dd"):
+        own = await SpoolFolders(tmp_path, SpoolRule(), store).open()
+        assert (own.directory.name, own.pending) == ("spool-1", 1)
+        await own.close()
+    own = await SpoolFolders(tmp_path, SpoolRule(), "aa,bb").open()
+    assert own.directory.name == "spool-2"
+    await own.close()
+
+
+async def test_what_lies_there_for_other_stores_is_counted(tmp_path):
+    for store, count, applied in (("aa", 5, 2), ("bb", 3, 3), ("cc", 4, 0)):
+        spool = await SpoolFolders(tmp_path, SpoolRule(segment_bytes=60), store).open()
+        for number in range(count):
+            await spool.append([b"%d" % number] * 2)
+        await spool.mark_applied(2 * applied)
+        await spool.close()
+    folders = SpoolFolders(tmp_path, SpoolRule(), "cc")
+    for _ in range(2):
+        for spool in await folders.adopt():
+            await spool.close()
+        assert (folders.foreign.folders, folders.foreign.records) == (2, 6)

@@ -35,7 +35,7 @@ _ids = itertools.count()
 
 async def apply(store, events):
     """Apply with a mark that is right wherever it stands."""
-    before = await store.applied_through("s")
+    before = (await store.applied_through("s")).sure
     return await store.apply(events, SpoolMark("s", before, (before or 0) + len(events)))
 
 

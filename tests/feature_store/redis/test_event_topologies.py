@@ -9,10 +9,11 @@ import pytest
 
 from feature_store.errors import StoreRewoundError, StoreUnavailableError
 from feature_store.events.applier import ApplierRule, EventApplier
-from feature_store.events.ports import SpoolMark
+from feature_store.events.ports import SpoolMark, Standing
 from feature_store.events.spool import Spool
 from feature_store.records import history_record
 from feature_store.redis.event_log import EventLogReader
+from feature_store.redis.script_runs import ClusterScripts
 from feature_store.redis.writer import RedisWriter
 from tests.feature_store.redis.event_data import KEYS, apply, click
 from tests.feature_store.redis.event_path import USERS, counted, events_at, histories, in_all_histories, opened, the_whole_path
@@ -46,16 +47,16 @@ class Told:
     def __init__(self):
         self.rewound, self.failed = 0, []
 
-    def events_applied(self, events, fresh):
+    def batch_applied(self, events, fresh):
         pass
 
-    def store_rewound(self):
+    def replay_began(self):
         self.rewound += 1
 
-    def applying_failed(self, reason):
+    def try_failed(self, reason):
         self.failed.append(reason)
 
-    def events_unrecoverable(self, count):
+    def events_lost(self, count):
         pass
 
     def record_rejected(self):
@@ -213,3 +214,22 @@ async def test_a_merge_follows_its_retries_while_a_clusters_node_is_away(any_clu
         finally:
             any_cluster.nodes[1].start()
         assert error.value.reason in OUT - {"unknown"}
+
+
+async def test_a_clusters_changed_masters_are_told_apart_from_a_lost_mark(any_cluster, monkeypatch):
+    """A restart or a failover gives a master another replication id: the number stands, and is one of other servers."""
+
+    async def others(_):
+        return b"0123456789abcdef"
+
+    async with events_at(any_cluster.url) as store:
+        await apply(store, wave(0))
+        assert await store.applied_through("s") == Standing(len(USERS))
+        monkeypatch.setattr(ClusterScripts, "_masters", others)
+        assert await store.applied_through("s") == Standing(len(USERS), servers_changed=True)
+        with pytest.raises(StoreRewoundError) as error:
+            await store.apply(wave(1), SpoolMark("s", len(USERS), 2 * len(USERS)))
+        assert (error.value.applied_through, error.value.servers_changed) == (len(USERS), True)
+        await store.apply(wave(1), SpoolMark("s", None, 9, start=5))
+        assert await store.applied_through("s") == Standing(9)
+        assert await store.applied_through("never") == Standing(None)

@@ -187,16 +187,16 @@ async def test_memory_of_a_busy_user_stays_bounded(valkey, valkey_url):
 
 
 async def test_the_mark_moves_only_from_where_it_was_left(store, valkey):
-    assert await store.applied_through("s") is None
+    assert (await store.applied_through("s")).sure is None
     await store.apply([click("a", 1)], SpoolMark("s", None, 7))
-    assert await store.applied_through("s") == 7
-    assert await store.applied_through("other") is None
+    assert (await store.applied_through("s")).sure == 7
+    assert (await store.applied_through("other")).sure is None
     valkey.set(KEYS.spool("s"), 5)  # the store came back without its last writes
     with pytest.raises(StoreRewoundError) as rewound:
         await store.apply([click("b", 2)], SpoolMark("s", 7, 8))
-    assert (rewound.value.applied_through, await store.applied_through("s")) == (5, 5)
+    assert (rewound.value.applied_through, (await store.applied_through("s")).sure) == (5, 5)
     valkey.set(KEYS.spool("s"), "what")
-    assert await store.applied_through("s") is None
+    assert (await store.applied_through("s")).sure is None
 
 
 async def test_large_and_negative_times_keep_their_exact_value(store, valkey):

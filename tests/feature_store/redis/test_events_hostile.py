@@ -102,7 +102,7 @@ async def test_a_store_emptied_between_the_events_and_the_mark_gets_no_mark(stor
     monkeypatch.setattr(script_runs, "_ask_many", emptied_after)
     with pytest.raises(StoreRewoundError) as error:
         await store.apply([click("b", 2)], mark)
-    assert (error.value.applied_through, await store.applied_through("s")) == (None, None)
+    assert (error.value.applied_through, (await store.applied_through("s")).sure) == (None, None)
 
 
 @pytest.mark.parametrize("lost", ["deleted", "broken"])

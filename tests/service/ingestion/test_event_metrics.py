@@ -10,6 +10,7 @@ def test_what_happens_to_events_is_shown():
     telemetry.events.spool_depth(records=3, bytes_=300)
     telemetry.events.events_applied(3, [45.0, -1.0])
     telemetry.events.spool_opened(is_open=True)
+    telemetry.events.spools_foreign(folders=6, records=7)
     telemetry.events.spool_damaged(4)
     telemetry.events.events_unrecoverable(5)
     telemetry.events.store_rewound()
@@ -26,6 +27,8 @@ def test_what_happens_to_events_is_shown():
         "rankline_spool_pending_bytes 300.0",
         "rankline_events_applied_total 3.0",
         "rankline_spool_open 1.0",
+        "rankline_spool_foreign_folders 6.0",
+        "rankline_spool_foreign_records 7.0",
         "rankline_spool_damaged_records_total 4.0",
         "rankline_events_unrecoverable_total 5.0",
         "rankline_history_resets_total 1.0",
