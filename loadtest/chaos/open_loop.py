@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from loadtest.chaos.wire import Wire, WireBrokenError
 
 _ANSWER_TIMEOUT_S = 10.0
+_KEPT_IDLE_S = 30.0
+"""Less than the service keeps idle connections (75 s): one that it closes as a request comes would look like a lost answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class OpenLoop:
         self._requests = requests
         self._period_s = 1.0 / rate_per_s
         self._is_whole = is_whole
-        self._idle: list[Wire] = []
+        self._idle: list[tuple[float, Wire]] = []
         self._stopped = False
 
     async def run(self) -> None:
@@ -45,21 +47,30 @@ class OpenLoop:
                 await asyncio.sleep(due_s - time.monotonic())
                 group.create_task(self._arrival(due_s, self._requests[number % len(self._requests)]))
                 number += 1
-        for wire in self._idle:
+        for _, wire in self._idle:
             wire.leave()
 
     def stop(self) -> None:
         """No new requests."""
         self._stopped = True
 
+    def _wire(self) -> Wire:
+        """The connection used last, if that was not too long ago, as any HTTP client would take it; else a new one."""
+        while self._idle:
+            since, wire = self._idle.pop()
+            if time.monotonic() - since < _KEPT_IDLE_S:
+                return wire
+            wire.leave()
+        return Wire(self._port)
+
     async def _arrival(self, due_s: float, request: bytes) -> None:
-        wire = self._idle.pop() if self._idle else Wire(self._port)
+        wire = self._wire()
         status, whole = 0, False
         try:
             async with asyncio.timeout(_ANSWER_TIMEOUT_S):
                 reply = await wire.exchange(request)
             status, whole = reply.status, reply.status == 200 and self._is_whole(reply.body)
-            self._idle.append(wire)
+            self._idle.append((time.monotonic(), wire))
         except (WireBrokenError, TimeoutError):
             wire.leave()
         self.arrivals.append(Arrival(due_s, (time.monotonic() - due_s) * 1e3, status, whole))
