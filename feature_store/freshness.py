@@ -89,6 +89,7 @@ class ItemFreshness:
 
     def __init__(self, rule: FreshnessRule = NEVER_EXPIRES, wall_clock: Callable[[], float] = time.time) -> None:
         self._rule = rule
+        self._expires = rule.expires
         self._wall_clock = wall_clock
 
     def of(self, items: Mapping[str, FeatureRecord | None]) -> dict[str, ItemFeatures | None]:
@@ -97,7 +98,7 @@ class ItemFreshness:
         return {item_id: None if record is None else self._features(record, now) for item_id, record in items.items()}
 
     def _features(self, record: FeatureRecord, now: float) -> ItemFeatures:
-        if not self._rule.expires:
+        if not self._expires:
             return ItemFeatures(record.values)
         fresh = fresh_values(record, self._rule, now)
         return ItemFeatures(fresh.values, fresh.stale, fresh.expires_in_s)

@@ -49,12 +49,14 @@ def encode_items(encoder: FeatureEncoder, ids: Sequence[str], values: Sequence[I
     The item key field is always the id itself, whatever the stored values say: the key names the item.
     """
     view, item_key = encoder.views["item"], encoder.item_key
-    records = [{**(each or {}), item_key: item_id} for item_id, each in zip(ids, values, strict=True)]
     known = np.fromiter((each is not None for each in values), np.bool_, len(ids))
+    stored: list[ItemValues] = [each or {} for each in values]
+    columns: dict[str, Sequence[RawValue]] = {name: [each.get(name) for each in stored] for name in view.names}
     try:
-        return EncodedItems(view.encode_records(records), known)
+        return EncodedItems(view.encode({**columns, item_key: ids}, len(ids)), known)
     except ValueRefusedError:
         pass  # rare: find the rows at fault one by one, so that a bad item costs its neighbours nothing
+    records = [{**each, item_key: item_id} for item_id, each in zip(ids, stored, strict=True)]
     for row, record in enumerate(records):
         refused = view.refused(record)
         if refused:
