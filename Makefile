@@ -57,8 +57,8 @@ CHAOS_SEED ?= 1
 chaos-features: $(VENV)/dev chaos-control ## the long chaos runs (about half an hour, after make demo), results under docs/results/fresh-features
 	$(CHAOS) wrong-user --answers 1000000 --seed $(CHAOS_SEED) --out $(CHAOS_OUT)
 	$(CHAOS) frozen-store --times 10 --freeze-s 30 --seed $(CHAOS_SEED) --out $(CHAOS_OUT)
-	$(CHAOS) lost-events --events 100000 --service-kills 50 --store-kills 20 --seed $(CHAOS_SEED) --out $(CHAOS_OUT)
-	$(CHAOS) lost-events --appendonly yes --events 100000 --service-kills 50 --store-kills 20 --seed $(CHAOS_SEED) --out $(CHAOS_OUT)
+	$(CHAOS) lost-events --events 105000 --service-kills 50 --store-kills 20 --seed $(CHAOS_SEED) --out $(CHAOS_OUT)
+	$(CHAOS) lost-events --appendonly yes --events 105000 --service-kills 50 --store-kills 20 --seed $(CHAOS_SEED) --out $(CHAOS_OUT)
 	$(CHAOS) event-order --users 10000 --seed $(CHAOS_SEED) --out $(CHAOS_OUT)
 	$(CHAOS) one-user --events 1000000 --seed $(CHAOS_SEED) --out $(CHAOS_OUT)
 
