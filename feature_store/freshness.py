@@ -26,17 +26,18 @@ class FreshnessRule:
 
     ttl_s: Mapping[str, float | None] = field(default_factory=dict)
     default_ttl_s: float | None = None
+    expires: bool = field(init=False)
+    """Whether any field ever expires; known once, since it is asked for every user and item that is read."""
+
+    def __post_init__(self) -> None:
+        ever = self.default_ttl_s is not None or any(ttl_s is not None for ttl_s in self.ttl_s.values())
+        object.__setattr__(self, "expires", ever)
 
     @classmethod
     def of(cls, entity: Entity) -> Self:
         """The rule that the views declare for the users or the items."""
         own = {each.name: each.ttl_s for each in entity.fields if each.ttl_s is not None}
         return cls(own, entity.ttl_s)
-
-    @property
-    def expires(self) -> bool:
-        """Whether any field ever expires."""
-        return self.default_ttl_s is not None or any(ttl_s is not None for ttl_s in self.ttl_s.values())
 
     def ttl_of(self, name: str) -> float | None:
         """The TTL of a field."""
@@ -89,7 +90,6 @@ class ItemFreshness:
 
     def __init__(self, rule: FreshnessRule = NEVER_EXPIRES, wall_clock: Callable[[], float] = time.time) -> None:
         self._rule = rule
-        self._expires = rule.expires
         self._wall_clock = wall_clock
 
     def of(self, items: Mapping[str, FeatureRecord | None]) -> dict[str, ItemFeatures | None]:
@@ -98,7 +98,7 @@ class ItemFreshness:
         return {item_id: None if record is None else self._features(record, now) for item_id, record in items.items()}
 
     def _features(self, record: FeatureRecord, now: float) -> ItemFeatures:
-        if not self._expires:
+        if not self._rule.expires:
             return ItemFeatures(record.values)
         fresh = fresh_values(record, self._rule, now)
         return ItemFeatures(fresh.values, fresh.stale, fresh.expires_in_s)

@@ -110,16 +110,8 @@ def store_address(url: str) -> StoreAddress:
     return StoreAddress("sentinel" if topology == "sentinel" else "cluster", urls, service, own)
 
 
-def check_store_url(url: str) -> None:
-    """Refuse what the driver would misread: it lets a URL override timeouts and drops a database that is no number.
-
-    Raises:
-        StoreSettingError: the URL cannot be used (``store_address`` lists the forms); the message never repeats it.
-    """
-    store_address(url)
-
-
 def _check_node_url(url: str) -> None:
+    """Refuse what the driver would misread: it lets a URL override timeouts and drops a database that is no number."""
     try:
         parts = urlsplit(url)
         sound = parts.scheme in ("redis", "rediss", "unix") and (parts.port is None or parts.port > 0)

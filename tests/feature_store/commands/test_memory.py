@@ -5,17 +5,20 @@ import pytest
 from feature_store.__main__ import main
 from tests.feature_store.shop_tables import write_shop
 
-
-def test_every_kind_of_record_is_measured(tmp_path, capsys):
-    views = tmp_path / "views.yaml"
-    views.write_text("""
+VIEWS = """
 name: shop
 tables: {interactions: interactions.csv, users: users.csv, items: items.csv}
 interactions: {time: at}
 user: {key: user_id, fields: [{name: age, kind: number}]}
 item: {key: item_id, fields: [{name: item_id, kind: category}, {name: price, kind: number}]}
 labels: [{name: ctr, column: clicked}]
-""")
+"""
+EVENTS = "events: {types: [{name: click, sets: {clicked: 1}}, {name: rating, value: stars}]}"
+
+
+def test_every_kind_of_record_is_measured(tmp_path, capsys):
+    views = tmp_path / "views.yaml"
+    views.write_text(VIEWS)
     write_shop(tmp_path)
     assert main(["memory", str(views), "--events", "1", "100"]) == 0
     rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
@@ -31,15 +34,7 @@ labels: [{name: ctr, column: clicked}]
 
 def test_what_live_events_cost_is_measured_where_they_are_declared(tmp_path, capsys):
     views = tmp_path / "views.yaml"
-    views.write_text("""
-name: shop
-tables: {interactions: interactions.csv, users: users.csv, items: items.csv}
-interactions: {time: at}
-user: {key: user_id, fields: [{name: age, kind: number}]}
-item: {key: item_id, fields: [{name: item_id, kind: category}, {name: price, kind: number}]}
-labels: [{name: ctr, column: clicked}]
-events: {types: [{name: click, sets: {clicked: 1}}, {name: rating, value: stars}]}
-""")
+    views.write_text(VIEWS + EVENTS)
     write_shop(tmp_path)
     assert main(["memory", str(views), "--events", "1", "--live", "10", "300"]) == 0
     rows = [line.strip("| ").split("|") for line in capsys.readouterr().out.splitlines()[5:]]
