@@ -17,6 +17,8 @@ GOLDEN_INPUT = "input."
 """In the golden file (npz) an array of this prefix and a graph input's name holds that input."""
 GOLDEN_OUTPUT = "output."
 """In the golden file an array of this prefix and a graph output's name holds torch's answer."""
+ITEM_PART = "item_part"
+"""The output of a collapsed version's item graph, and the input of its forms that takes it: float32 [rows, width]."""
 
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -82,6 +84,55 @@ class Parity(_Strict):
         return self
 
 
+class GraphForm(_Strict):
+    """A rewriting of the plain graph with the same outputs, from other inputs or for fewer users."""
+
+    onnx: FileName
+    inputs: tuple[GraphInput, ...]
+
+
+class ItemPart(_Strict):
+    """What of the network depends on the item alone: once per item instead of once per candidate.
+
+    ``onnx`` makes from the item's ``inputs`` the output ``item_part`` [rows, width]. ``table`` (npy, float32 [ids, width]) holds
+    it for every id of the item key's vocabulary, computed from ``table_inputs`` (npz, one array an input, [ids, ...]): a row
+    is good for an item whose encoded features are still those.
+    """
+
+    onnx: FileName
+    inputs: tuple[GraphInput, ...]
+    width: int = Field(ge=1)
+    table: FileName
+    table_inputs: FileName
+
+
+class Cost(_Strict):
+    """Arithmetic of one run, counted from the graph's shapes: floating point operations, and bytes read and written.
+
+    What depends on rows is per row, the rest per user.
+    """
+
+    flops_per_row: float = Field(ge=0)
+    bytes_per_row: float = Field(ge=0)
+    flops_per_user: float = Field(ge=0)
+    bytes_per_user: float = Field(ge=0)
+
+
+class Collapsed(_Strict):
+    """The same network without repeated work: the user's part once per user, the item's part from a table.
+
+    ``one_user`` reads one user and broadcasts; ``many_users`` ties rows to users by ``row_user``. With an ``item_part`` both read
+    it as an input in the place of the item's features. ``parity`` is measured against torch, as the plain graph's is.
+    """
+
+    one_user: GraphForm
+    many_users: GraphForm
+    item_part: ItemPart | None
+    parity: Parity
+    plain_cost: Cost
+    collapsed_cost: Cost
+
+
 _Named = ArtifactFile | GraphInput | GraphOutput
 
 
@@ -105,6 +156,7 @@ class Manifest(_Strict):
     uses_history: bool
     training: TrainingRun
     parity: Parity
+    collapsed: Collapsed | None = None
 
     @field_validator("files", "inputs", "outputs")
     @classmethod
@@ -124,12 +176,19 @@ class Manifest(_Strict):
     @model_validator(mode="after")
     def _files_listed(self) -> Self:
         listed = {file.name for file in self.files}
-        absent = {self.onnx, self.encoder, self.golden} - listed
+        absent = {self.onnx, self.encoder, self.golden, *self._collapsed_files()} - listed
         if absent:
             raise ValueError(f"not listed under files: {', '.join(sorted(absent))}")
         if MANIFEST_FILE in listed:
             raise ValueError("the manifest cannot list itself")
         return self
+
+    def _collapsed_files(self) -> set[str]:
+        if self.collapsed is None:
+            return set()
+        files = {self.collapsed.one_user.onnx, self.collapsed.many_users.onnx}
+        part = self.collapsed.item_part
+        return files if part is None else files | {part.onnx, part.table, part.table_inputs}
 
     @property
     def score_names(self) -> tuple[str, ...]:
