@@ -96,14 +96,20 @@ class ItemPart(_Strict):
 
     ``onnx`` makes from the item's ``inputs`` the output ``item_part`` [rows, width]. ``table`` (npy, float32 [ids, width]) holds
     it for every id of the item key's vocabulary, computed from ``table_inputs`` (npz, one array an input, [ids, ...]): a row
-    is good for an item whose encoded features are still those.
+    is good for an item whose encoded features are still those. Where ids are hashed an id is no item, and there is no table.
     """
 
     onnx: FileName
     inputs: tuple[GraphInput, ...]
     width: int = Field(ge=1)
-    table: FileName
-    table_inputs: FileName
+    table: FileName | None
+    table_inputs: FileName | None
+
+    @model_validator(mode="after")
+    def _table_has_inputs(self) -> Self:
+        if (self.table is None) != (self.table_inputs is None):
+            raise ValueError("a table and its inputs come together")
+        return self
 
 
 class Cost(_Strict):
@@ -188,7 +194,8 @@ class Manifest(_Strict):
             return set()
         files = {self.collapsed.one_user.onnx, self.collapsed.many_users.onnx}
         part = self.collapsed.item_part
-        return files if part is None else files | {part.onnx, part.table, part.table_inputs}
+        named = () if part is None else (part.onnx, part.table, part.table_inputs)
+        return files | {name for name in named if name is not None}
 
     @property
     def score_names(self) -> tuple[str, ...]:

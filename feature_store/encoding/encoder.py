@@ -135,6 +135,13 @@ class FeatureEncoder:
                 return column
         raise KeyError(self.item_key)
 
+    @property
+    def item_key_slot(self) -> int:
+        """The column of the item block's ``categories`` that holds the item's id."""
+        columns = self.views["item"].categories
+        place = columns.index(self.item_key_column)
+        return sum(column.slots for column in columns[:place])
+
     def encode_history(self, histories: Sequence[Sequence[str | int]]) -> Ids:
         """Item ids, oldest first, to int32 [n, history_length]: the newest are kept, oldest first, padded behind by 0.
 

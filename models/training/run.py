@@ -17,6 +17,7 @@ import torch
 
 from feature_store.tables import read_tables
 from feature_store.views import FeatureViews, load_views
+from models.training.catalogue import catalogue_of
 from models.training.config import RunConfig, RunConfigError
 from models.training.golden_rows import choose_golden_rows
 from models.training.loop import Fitted, Parts, fit
@@ -98,6 +99,7 @@ def finish_run(started: StartedRun, *, progress: bool = False) -> FinishedRun:
     fitted = fit(network, config, parts, checkpoints=directory.checkpoints, progress=progress)
     torch.save(network.state_dict(), directory.weights)
     directory.write_golden(choose_golden_rows(data.test, data.inputs))
+    directory.write_catalogue(catalogue_of(data.encoder, data.test.store.blocks["item"]))
     draw_learning_curve(fitted.epochs, fitted.best_epoch, config.monitor, directory.root / "learning_curve.png")
     draw_calibration(fitted.test_labels, fitted.test_logits, directory.root / "calibration.png")
     metrics = json.dumps(_metrics(record, fitted), indent=2, allow_nan=False)

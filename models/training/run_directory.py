@@ -7,6 +7,7 @@
 ``checkpoints/``        best and last epoch while training runs; gone afterwards
 ``weights.pt``          the best epoch's weights
 ``golden_rows.npz``     tensors of the golden rows; ``golden_requests.json`` has their raw values
+``catalogue.npz``       the encoded items by id; not there where item ids are hashed
 ``learning_curve.png``  ``calibration.png``
 ``metrics.json``        written last: a run without it has not finished
 ======================= ==========================================================================
@@ -26,6 +27,7 @@ from torch import Tensor
 
 from feature_store.encoding.encoder import FeatureEncoder
 from feature_store.schema_problems import readable_problems
+from models.training.catalogue import Catalogue
 from models.training.config import RunConfig
 from models.training.golden_rows import GoldenRows
 from models.training.network_inputs import network_inputs
@@ -92,6 +94,11 @@ class RunDirectory:
         return self.root / "golden_requests.json"
 
     @property
+    def catalogue(self) -> Path:
+        """The encoded items by id."""
+        return self.root / "catalogue.npz"
+
+    @property
     def metrics(self) -> Path:
         """Metrics, written last."""
         return self.root / "metrics.json"
@@ -126,6 +133,12 @@ class RunDirectory:
         np.savez(self.golden_rows, **arrays)
         self.golden_requests.write_text(json.dumps(golden.requests, ensure_ascii=False) + "\n", encoding="utf-8")
 
+    def write_catalogue(self, catalogue: Catalogue | None) -> None:
+        """Keep the encoded items for the export, where there are any by id."""
+        if catalogue is not None:
+            arrays: dict[str, Any] = {**catalogue}
+            np.savez(self.catalogue, **arrays)
+
 
 @dataclass(frozen=True, slots=True)
 class TrainedRun:
@@ -137,6 +150,7 @@ class TrainedRun:
     inputs: NetworkInputs
     network: Network
     golden: dict[str, Tensor]
+    catalogue: Catalogue | None
     metrics: dict[str, Any]
 
 
@@ -165,7 +179,15 @@ def _read_finished(directory: RunDirectory, record: RunRecord) -> TrainedRun:
     with np.load(directory.golden_rows, allow_pickle=False) as arrays:
         golden = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     metrics = json.loads(directory.metrics.read_bytes())
-    return TrainedRun(directory, record, encoder, inputs, network, golden, metrics)
+    catalogue = _read_catalogue(directory.catalogue)
+    return TrainedRun(directory, record, encoder, inputs, network, golden, catalogue, metrics)
+
+
+def _read_catalogue(path: Path) -> Catalogue | None:
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
