@@ -24,6 +24,7 @@ COMMANDS = {
     "simulate": Command("models.commands.simulate", "make a seeded data set whose true probabilities are known"),
     "train": Command("models.commands.train", "train a network on point-in-time rows"),
     "export": Command("models.commands.export", "export a trained run to ONNX, prove parity, publish a version"),
+    "bench-world": Command("models.commands.bench_world", "make the benchmark's data and textbook models, without training"),
     "skew-live": Command("models.commands.skew_live", "make live traffic, export its log, compare what was served with torch"),
     "skew": Command("models.commands.skew", "replay held-out rows through the service and compare with torch"),
 }

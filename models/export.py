@@ -38,7 +38,11 @@ def export_run(run_directory: Path, repository: ModelRepository, name: str | Non
         ReferenceInvalidError: ``name`` is no model name.
         ParityError: the graph does not say what torch says; nothing is published.
     """
-    run = read_run(run_directory)
+    return publish_run(read_run(run_directory), repository, name)
+
+
+def publish_run(run: TrainedRun, repository: ModelRepository, name: str | None = None) -> Manifest:
+    """As ``export_run``, of a run at hand."""
     shape = GraphShape.of(run.network, run.inputs, run.golden)
     with repository.stage(name or run.record.recipe.network) as staged:
         write_graph(run.network, shape, run.golden, staged / ONNX_FILE)
