@@ -33,7 +33,7 @@ def describe_machine(k6: str, *, pin: frozenset[int] | None, server_pid: int | N
     """This machine now, before the load."""
     return Machine(
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
-        processor=_processor(),
+        processor=processor_name(),
         cores=os.cpu_count(),
         memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
         load_average_1m=round(os.getloadavg()[0], 2),
@@ -45,7 +45,8 @@ def describe_machine(k6: str, *, pin: frozenset[int] | None, server_pid: int | N
     )
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """What the processor calls itself."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

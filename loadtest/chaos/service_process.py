@@ -18,7 +18,7 @@ class ServiceProcess:
     """``python -m service serve`` on loopback; a context manager that leaves nothing running."""
 
     def __init__(self, environment: Mapping[str, str], log: Path) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self._environment = dict(environment)
         self._log = log
         self._server: Server | None = None
@@ -69,7 +69,8 @@ class ServiceProcess:
                     raise
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,0 +1,103 @@
+"""``python -m loadtest.bench``: the whole benchmark, or some of its sections; see ``make bench``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from loadtest.bench.campaign import Campaign, Effort
+from loadtest.bench.cores import Layout
+from loadtest.bench.report import write_report
+from loadtest.bench.stage import Stage
+from loadtest.machine import processor_name
+
+SECTIONS = ("throughput", "latency", "overload", "switches", "workers")
+_PACKAGES = ("onnxruntime", "numpy", "fastapi", "uvicorn", "uvloop", "httptools", "redis", "hiredis", "msgspec", "pydantic")
+
+
+def main() -> int:
+    """Run the sections and write the report."""
+    arguments = _parse()
+    world = arguments.world
+    if not (world / "ids.json").exists():
+        subprocess.run([sys.executable, "-m", "models", "bench-world", "--out", str(world)], check=True)
+    results = json.loads((arguments.out / "bench.json").read_text()) if arguments.keep else {}
+    layout = Layout.of_this_machine()
+    results |= {"command": shlex.join(["python", "-m", "loadtest.bench", *sys.argv[1:]]), "machine": _machine(layout)}
+    with tempfile.TemporaryDirectory(prefix="bench") as scratch, Stage(world, layout, Path(scratch)) as stage:
+        _measure(Campaign(stage, _effort(arguments)), arguments.sections, results)
+    results["finished_at"] = datetime.now(UTC).isoformat(timespec="minutes")
+    write_report(results, arguments.out)
+    print((arguments.out / "bench.md").read_text())
+    return 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m loadtest.bench", description=__doc__)
+    parser.add_argument("sections", nargs="*", default=SECTIONS, help=f"of {', '.join(SECTIONS)}; all by default")
+    parser.add_argument("--world", type=Path, default=Path("var/bench"), help="made on demand")
+    parser.add_argument("--out", type=Path, default=Path("docs/results/speed"))
+    parser.add_argument("--repeats", type=int, default=Effort().repeats)
+    parser.add_argument("--quick", action="store_true", help="every run a fraction of its time: to see that it works")
+    parser.add_argument("--keep", action="store_true", help="keep the other sections of an earlier report")
+    return parser.parse_args()
+
+
+def _effort(arguments: argparse.Namespace) -> Effort:
+    effort = replace(Effort(), repeats=arguments.repeats)
+    if arguments.quick:
+        effort = replace(effort, repeats=2, seconds=0.5, bare_s=0.2, latency_s=2.0, overload_s=1.0)
+    return effort
+
+
+def _measure(campaign: Campaign, sections: list[str], results: dict[str, Any]) -> None:
+    measures: dict[str, Callable[[], Any]] = {
+        "throughput": campaign.throughput,
+        "latency": lambda: campaign.latency(_peaks(results)),
+        "overload": campaign.overload,
+        "switches": campaign.switches,
+        "workers": campaign.workers,
+    }
+    for section in sections:
+        print(f"{datetime.now(UTC):%H:%M:%S} {section}", file=sys.stderr, flush=True)
+        results[section] = measures[section]()
+    results["effort"] = asdict(campaign.effort)
+
+
+def _peaks(results: dict[str, Any]) -> dict[tuple[str, int], float]:
+    """Answers a second at capacity, by model and rows, from the throughput section."""
+    return {
+        (row["model"], row["rows"]): row["candidates_per_s"]["service rewritten"]["median"] / row["rows"]
+        for row in results["throughput"]
+    }
+
+
+def _machine(layout: Layout) -> dict[str, Any]:
+    return {
+        "processor": processor_name(),
+        "cores": os.cpu_count(),
+        "measured on core": sorted(layout.served),
+        "load and store on core": sorted(layout.load),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "load average before": round(os.getloadavg()[0], 2),
+        "python": sys.version.split()[0],
+        "versions": {name: version(name) for name in _PACKAGES},
+        "seed": 1,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

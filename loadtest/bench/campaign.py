@@ -1,0 +1,232 @@
+"""The measurements. Every repeat visits all contenders in turn, so that a slow minute of the machine hits them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from statistics import median
+from typing import Any
+
+from loadtest.bench.bare import BareTask
+from loadtest.bench.cores import processor_seconds
+from loadtest.bench.stage import BareLoop, Service, Stage, Variant
+from loadtest.bench.traffic import Traffic, TrafficPlan
+
+MODELS = ("deepfm", "din")
+ROWS = (50, 200, 500, 2_000)
+OVERLOADS = (1.0, 2.0, 3.0, 4.0, 5.0)
+_ON = {"RANKLINE_EXPOSURES__DIRECTORY": "{home}/exposures"}
+_OFF = {"RANKLINE_METRICS": "false"}
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long and how often: ``seconds`` of each closed-loop figure, ``latency_s`` of each open-loop one."""
+
+    repeats: int = 5
+    seconds: float = 2.0
+    bare_s: float = 0.5
+    latency_s: float = 15.0
+    overload_s: float = 5.0
+    connections: int = 16
+    overload_connections: int = 256
+    overload_rows: tuple[int, ...] = (200, 500, 2_000)
+    within_ms: float = 50.0
+
+
+@dataclass(slots=True)
+class Series:
+    """One figure's repeats."""
+
+    values: list[float] = field(default_factory=list)
+
+    @property
+    def middle(self) -> float:
+        """The median."""
+        return median(self.values)
+
+    def to_json(self) -> dict[str, Any]:
+        """Median, smallest, largest and every value."""
+        return {"median": self.middle, "min": min(self.values), "max": max(self.values), "values": self.values}
+
+
+class Campaign:
+    """All measurements on one stage; each method gives plain data for the report."""
+
+    def __init__(self, stage: Stage, effort: Effort) -> None:
+        self.stage = stage
+        self.effort = effort
+
+    def throughput(self) -> list[dict[str, Any]]:
+        """Candidates a second on one core: bare and through HTTP, on the textbook graph and on the rewritten one."""
+        cells: dict[tuple[str, int, str], Series] = {}
+        busy: list[float] = []
+        with self._services(self._forms()) as services, BareLoop(self.stage.layout) as bare:
+            for _ in range(self.effort.repeats):
+                for model in MODELS:
+                    for rows in ROWS:
+                        figures = {**self._bare(bare, model, rows), **self._served(services, model, rows, busy)}
+                        for column, value in figures.items():
+                            cells.setdefault((model, rows, column), Series()).values.append(value)
+        return [_throughput_row(cells, model, rows, max(busy)) for model in MODELS for rows in ROWS]
+
+    def latency(self, peaks: Mapping[tuple[str, int], float]) -> list[dict[str, Any]]:
+        """Latency under Poisson arrivals at 70 % of each own capacity (``peaks``: answers a second)."""
+        rows_of = []
+        with self._services([each for each in self._forms() if each.name.endswith("rewritten")]) as services:
+            for (model, rows), peak in peaks.items():
+                service = services[f"{model}-rewritten"]
+                runs = [self._poisson(service, rows, 0.7 * peak, seed) for seed in range(1, 4)]
+                rows_of.append(
+                    {"model": model, "rows": rows, "offered_per_s": 0.7 * peak, "runs": [_traffic(run) for run in runs]}
+                )
+        return rows_of
+
+    def overload(self, model: str = "deepfm") -> list[dict[str, Any]]:
+        """Good answers a second at 1 to 5 times the capacity, over those at the best of all loads."""
+        rows_of = []
+        with self._services([self._variant(model, "rewritten")]) as services:
+            service = services[f"{model}-rewritten"]
+            for rows in self.effort.overload_rows:
+                peak = max(self._closed(service, rows).answers_per_s for _ in range(3))
+                for factor in OVERLOADS:
+                    run = self._overloaded(service, rows, factor * peak)
+                    rows_of.append({"model": model, "rows": rows, "factor": factor, "peak_per_s": peak, **_traffic(run)})
+        return rows_of
+
+    def switches(self, rows: Sequence[int] = (200, 500)) -> list[dict[str, Any]]:
+        """What experiments, metrics and exposures cost together: throughput with all of them over that with none."""
+        off = Variant("deepfm-off", "deepfm", "plan-deepfm.yaml", _OFF)
+        cells = self._compare([self._variant("deepfm", "rewritten"), off], rows)
+        return [
+            {"rows": count, "on": on.to_json(), "off": without.to_json(), "ratio": _ratio(on, without)}
+            for count in rows
+            for on, without in [(cells["deepfm-rewritten", count], cells["deepfm-off", count])]
+        ]
+
+    def workers(self, rows: int = 500) -> dict[str, Any]:
+        """Throughput of one worker (core to itself) and of two (which share both cores with the load and the store)."""
+        figures: dict[int, list[dict[str, float]]] = {1: [], 2: []}
+        variants = [replace(self._variant("deepfm", "rewritten"), name=f"workers-{count}", workers=count) for count in (1, 2)]
+        with self._services(variants) as services:
+            for _ in range(self.effort.repeats):
+                for service in services.values():
+                    before = processor_seconds(service.pid)
+                    run = self._closed(service, rows, connections=2 * self.effort.connections)
+                    used = (processor_seconds(service.pid) - before) / (run.seconds + 0.5)
+                    figures[service.variant.workers].append(
+                        {"per_s": run.answers_per_s, "cores": used, "generator": run.generator_busy}
+                    )
+        return {"rows": rows, "one": figures[1], "two": figures[2]}
+
+    def _bare(self, bare: BareLoop, model: str, rows: int) -> dict[str, float]:
+        version = self.stage.version(model)
+        seconds = {
+            column: bare.seconds_per_run(BareTask(version, form, rows, self.effort.bare_s))
+            for column, form in (("bare textbook", "plain"), ("bare rewritten", "one_user"))
+        }
+        return {column: rows / each for column, each in seconds.items()}
+
+    def _served(self, services: Mapping[str, Service], model: str, rows: int, busy: list[float]) -> dict[str, float]:
+        figures = {}
+        for column in ("same graph", "rewritten"):
+            run = self._closed(services[f"{model}-{column.replace(' ', '-')}"], rows)
+            figures[f"service {column}"] = rows * run.answers_per_s
+            busy.append(run.generator_busy)
+        return figures
+
+    def _compare(self, variants: Sequence[Variant], rows: Sequence[int]) -> dict[tuple[str, int], Series]:
+        cells: dict[tuple[str, int], Series] = {}
+        with self._services(variants) as services:
+            for repeat in range(2 * self.effort.repeats):
+                turn = list(services.items())
+                for name, service in turn if repeat % 2 else reversed(turn):
+                    for count in rows:
+                        series = cells.setdefault((name, count), Series())
+                        series.values.append(count * self._closed(service, count).answers_per_s)
+        return cells
+
+    def _closed(self, service: Service, rows: int, connections: int | None = None) -> Traffic:
+        bodies = self.stage.bodies(rows)
+        return _sound(
+            self.stage.load(TrafficPlan(service.port, bodies, connections or self.effort.connections, self.effort.seconds))
+        )
+
+    def _poisson(self, service: Service, rows: int, rate: float, seed: int) -> Traffic:
+        plan = TrafficPlan(service.port, self.stage.bodies(rows), 128, self.effort.latency_s, rate_per_s=rate, seed=seed)
+        return _sound(self.stage.load(plan))
+
+    def _overloaded(self, service: Service, rows: int, rate: float) -> Traffic:
+        effort = self.effort
+        bodies = self.stage.bodies(rows, timeout_ms=int(effort.within_ms))
+        return self.stage.load(
+            TrafficPlan(
+                service.port,
+                bodies,
+                effort.overload_connections,
+                effort.overload_s,
+                rate_per_s=rate,
+                within_ms=effort.within_ms,
+                warmup_s=1.0,
+            )
+        )
+
+    def _forms(self) -> list[Variant]:
+        return [self._variant(model, form) for model in MODELS for form in ("same-graph", "rewritten")]
+
+    def _variant(self, model: str, form: str) -> Variant:
+        settings = {**_ON, "RANKLINE_MODELS__COLLAPSED": "true" if form == "rewritten" else "false"}
+        return Variant(f"{model}-{form}", model, "plan-ab.yaml", settings)
+
+    @contextmanager
+    def _services(self, variants: Sequence[Variant]) -> Iterator[dict[str, Service]]:
+        with ExitStack() as stack:
+            yield {each.name: stack.enter_context(self.stage.service(each)) for each in variants}
+
+
+class UnsoundRunError(Exception):
+    """A run that has failures measures something else."""
+
+
+def _sound(run: Traffic) -> Traffic:
+    if run.failed or run.refused or not run.answers:
+        raise UnsoundRunError(f"{run.failed} requests failed, {run.refused} were refused, {run.answers} answered")
+    return run
+
+
+def _throughput_row(cells: Mapping[tuple[str, int, str], Series], model: str, rows: int, busy: float) -> dict[str, Any]:
+    columns = {column: series for (name, count, column), series in cells.items() if (name, count) == (model, rows)}
+    textbook, rewritten = columns["bare textbook"], columns["bare rewritten"]
+    return {
+        "model": model,
+        "rows": rows,
+        "candidates_per_s": {column: series.to_json() for column, series in columns.items()},
+        "ratios": {
+            "service rewritten / bare textbook": _ratio(columns["service rewritten"], textbook),
+            "service same graph / bare textbook": _ratio(columns["service same graph"], textbook),
+            "bare rewritten / bare textbook": _ratio(rewritten, textbook),
+            "service rewritten / bare rewritten": _ratio(columns["service rewritten"], rewritten),
+        },
+        "generator_busy_max": busy,
+    }
+
+
+def _ratio(above: Series, below: Series) -> dict[str, float]:
+    """The median of the repeats' own ratios, and their range: both sides of each were measured next to each other."""
+    each = [a / b for a, b in zip(above.values, below.values, strict=True)]
+    return {"median": median(each), "min": min(each), "max": max(each)}
+
+
+def _traffic(run: Traffic) -> dict[str, float]:
+    return {
+        "answers_per_s": run.answers_per_s,
+        "good_per_s": run.good_per_s,
+        "refused": run.refused,
+        "failed": run.failed,
+        "unsent": run.unsent,
+        "p50_ms": run.p50_ms,
+        "p99_ms": run.p99_ms,
+        "p999_ms": run.p999_ms,
+        "generator_busy": run.generator_busy,
+    }
