@@ -18,10 +18,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from feature_store.encoding.encoder import FeatureEncoder
-from feature_store.item_lookup import Lookup
-from feature_store.item_rows import EncodedItems, EncoderRows, ItemFeatures, ItemValues, Places, encode_items
-from feature_store.item_slots import ABSENT, ItemSlots
+from feature_store.encoding.encoder import Block, FeatureEncoder
+from feature_store.item_encodings import ItemEncodings
+from feature_store.item_lookup import Gaps, Lookup
+from feature_store.item_rows import ItemFeatures, LateBlock, Mask, Places
+from feature_store.item_slots import ABSENT, Integers, ItemSlots
+from feature_store.item_table import ItemTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +82,14 @@ class ItemCache:
         self._clock = clock
         self._draw = draw
         self._slots = ItemSlots(rule.capacity, max(1, int(rule.capacity * rule.unknown_share)))
-        self._values: list[ItemValues | None] = [None] * self._slots.total
+        self._encodings = ItemEncodings(self._slots)
         self._stale_fields: dict[int, tuple[str, ...]] = {}  # only slots that have some: mostly none at all
-        self._expires_at = np.zeros(self._slots.total, np.float64)
+        self._is_stale: Mask = np.zeros(self._slots.total + 1, np.bool_)
+        # Behind the last slot stands what the index of no slot finds: nothing stale, and never fresh.
+        self._expires_at = np.zeros(self._slots.total + 1, np.float64)
+        self._expires_at[-1] = -np.inf
         self._read_at = np.zeros(self._slots.total, np.int64)
         self._moment = self._changed_at = 0
-        self._rows_of: dict[str, EncoderRows] = {}
         self._hits = self._misses = self._refreshed = 0
 
     @property
@@ -97,7 +101,7 @@ class ItemCache:
     @property
     def fingerprints(self) -> frozenset[str]:
         """Encoders that rows are held for."""
-        return frozenset(self._rows_of)
+        return self._encodings.fingerprints
 
     @property
     def slot_count(self) -> int:
@@ -109,19 +113,28 @@ class ItemCache:
         self._moment += 1
         return self._moment
 
-    def begin(self, item_ids: Sequence[str], encoder: FeatureEncoder) -> Lookup:
-        """Copy every row the cache holds for the items; expired ones too, as a stand-in, but they count as missing."""
-        rows = self._rows(encoder)
-        slots = self._slots.find(item_ids)
-        held = slots != ABSENT
-        fresh = held & (self._expires_at[slots] > self._clock())
-        self._encode(rows, rows.unencoded(slots[held]))
-        self._slots.use(slots[fresh])
-        hits = int(np.count_nonzero(fresh))
-        self._hits += hits
-        self._misses += len(item_ids) - hits
+    def begin(
+        self,
+        item_ids: Sequence[str],
+        encoder: FeatureEncoder,
+        table: ItemTable | None = None,
+        *,
+        integers: Integers | None = None,
+    ) -> Lookup:
+        """Copy every row the cache holds for the items; expired ones too, as a stand-in, but they count as missing.
+
+        With a ``table`` its rows are copied, and, where nothing is missing, the encoded ones only if they are asked for or
+        about to change. ``integers`` are the same ids as numbers, for a caller who has them: they are found much faster.
+        """
+        rows = self._encodings.rows(encoder)
+        slots = self._slots.find(item_ids) if integers is None else self._slots.find_integers(integers)
+        gaps = self._gaps(item_ids, slots)
+        part = self._encodings.part(rows, table, slots)
+        block: Block | LateBlock = rows.block(slots) if table is None or gaps is not None else rows.promise(slots)
         stale = self._stale_among(item_ids, slots) if self._stale_fields else {}
-        return Lookup(item_ids, encoder, rows.take(slots), held=held, fresh=fresh, stale_fields=stale, moment=self.moment())
+        return Lookup(
+            encoder, block, rows.known(slots), gaps=gaps, stale_fields=stale, moment=self.moment(), table=table, part=part
+        )
 
     def fill(self, lookup: Lookup, found: Mapping[str, ItemFeatures | None]) -> None:
         """``keep`` what the store said, and ``complete`` the lookup with it."""
@@ -147,8 +160,10 @@ class ItemCache:
             return
         ids = [item_id for item_id in missing if item_id in found or not lookup.has_stale(item_id)]
         features = [found.get(item_id) for item_id in ids]
-        encoded = self._encoded(lookup.encoder, ids, [None if each is None else each.values for each in features])
-        lookup.complete(ids, encoded, {item_id: each.stale for item_id, each in zip(ids, features, strict=True) if each})
+        values = [None if each is None else each.values for each in features]
+        encoded, part = self._encodings.complete(lookup.encoder, lookup.table, ids, values)
+        stale = {item_id: each.stale for item_id, each in zip(ids, features, strict=True) if each}
+        lookup.complete(ids, encoded, stale, part)
 
     def outdated(self, item_ids: Iterable[str]) -> list[str]:
         """These items have changed in the store: those held, which go on being served until they are replaced.
@@ -164,20 +179,23 @@ class ItemCache:
         return self.outdated(item_id for item_id in ids if item_id)
 
     def replace(self, found: Mapping[str, ItemFeatures | None], moment: int) -> None:
-        """Replace items that are held by what a read begun at ``moment`` said, encoded at once for every model's encoder."""
+        """Replace items that are held by what a read begun at ``moment`` said, encoded at once for every model's encoder.
+
+        Their rows in item tables are derived at once, too: no request meets a cold one.
+        """
         news = {item_id: found[item_id] for item_id in found if self._holds(item_id) and self._is_news(item_id, moment)}
         slots = self._slots.find([item_id for item_id, features in news.items() if features is not None])
-        encoded = [(rows, rows.encoded(slots)) for rows in self._rows_of.values()]
+        encoded = self._encodings.held(slots)
         for item_id, features in news.items():
             self._place(item_id, features, moment)
         for rows, mask in encoded:
-            self._encode(rows, slots[mask])
+            self._encodings.encode(rows, slots[mask])
+            rows.derive(slots[mask])
         self._refreshed += len(news)
 
     def retain(self, fingerprints: Iterable[str]) -> None:
         """Drop the encoded rows of every encoder but these; raw values stay."""
-        wanted = set(fingerprints)
-        self._rows_of = {fingerprint: rows for fingerprint, rows in self._rows_of.items() if fingerprint in wanted}
+        self._encodings.retain(fingerprints)
 
     def _holds(self, item_id: str) -> bool:
         slot = self._slots.slot_of(item_id)
@@ -194,53 +212,35 @@ class ItemCache:
         slot = self._slots.slot_of(item_id)
         return moment >= (self._changed_at if slot is None else self._read_at[slot])
 
-    def _rows(self, encoder: FeatureEncoder) -> EncoderRows:
-        rows = self._rows_of.get(encoder.fingerprint)
-        if rows is None:
-            rows = self._rows_of[encoder.fingerprint] = EncoderRows(encoder, self._slots.total)
-        return rows
-
-    def _encode(self, rows: EncoderRows, slots: Places) -> None:
-        """Encode the raw values in the slots (each at most once)."""
-        if slots.size:
-            places = slots.tolist()
-            rows.encode(slots, [self._slots.id_of(slot) for slot in places], [self._values[slot] for slot in places])
-
-    def _encoded(self, encoder: FeatureEncoder, ids: list[str], values: list[ItemValues | None]) -> EncodedItems:
-        """Rows of the items, encoded once for all requests that wait for the same read.
-
-        A value that is not the one held (pushed out, or replaced meanwhile) is encoded for this request alone.
-        """
-        rows = self._rows_of.get(encoder.fingerprint)
-        if rows is None:  # dropped by ``retain`` since the lookup began
-            return encode_items(encoder, ids, values)
-        slots = self._slots.find(ids)
-        same = [slot != ABSENT and self._values[slot] is each for slot, each in zip(slots.tolist(), values, strict=True)]
-        held = np.array(same, np.bool_)
-        self._encode(rows, rows.unencoded(slots[held]))
-        items = rows.take(slots)
-        if not held.all():
-            others = np.flatnonzero(~held).tolist()
-            items.put(others, encode_items(encoder, [ids[row] for row in others], [values[row] for row in others]))
-        return items
+    def _gaps(self, item_ids: Sequence[str], slots: Places) -> Gaps | None:
+        """What is not fresh, None if nothing; counts hits and misses, and marks the fresh as used."""
+        expires_at, now = self._expires_at[slots], self._clock()
+        if expires_at.min(initial=np.inf) > now:
+            self._slots.use(slots)
+            self._hits += len(slots)
+            return None
+        fresh = expires_at > now
+        self._slots.use(slots[fresh])
+        hits = int(np.count_nonzero(fresh))
+        self._hits += hits
+        self._misses += len(slots) - hits
+        return Gaps(item_ids, held=slots != ABSENT, fresh=fresh)
 
     def _stale_among(self, item_ids: Sequence[str], slots: Places) -> dict[str, tuple[str, ...]]:
         """The expired fields of those items whose slot has some."""
-        stale = self._stale_fields
-        return {item_id: stale[slot] for item_id, slot in zip(item_ids, slots.tolist(), strict=True) if slot in stale}
+        rows = np.flatnonzero(self._is_stale[slots])
+        return {item_ids[row]: self._stale_fields[slot] for row, slot in zip(rows.tolist(), slots[rows].tolist(), strict=True)}
 
     def _place(self, item_id: str, features: ItemFeatures | None, moment: int) -> None:
         """Put an item's raw values into its slot, or into a free one, or into another's."""
         slot = self._slots.place(item_id, known=features is not None)
-        self._values[slot] = None if features is None else features.values
+        self._encodings.put(slot, None if features is None else features.values)
         self._expires_at[slot] = self._clock() + self._lifetime_s(features)
         self._read_at[slot] = moment
+        self._stale_fields.pop(slot, None)
         if features is not None and features.stale:
             self._stale_fields[slot] = features.stale
-        elif self._stale_fields:
-            self._stale_fields.pop(slot, None)
-        for rows in self._rows_of.values():
-            rows.forget(slot)
+        self._is_stale[slot] = slot in self._stale_fields
 
     def _lifetime_s(self, features: ItemFeatures | None) -> float:
         ttl_s = self._rule.unknown_ttl_s if features is None else self._rule.ttl_s

@@ -28,11 +28,11 @@ _READ_LIMIT_S = 2.0
 class RecordReader(Protocol):
     """What is needed of a store."""
 
-    async def read(self, user_id: str, item_ids: Sequence[str]) -> StoredRecords:
-        """One round trip.
+    async def read(self, user_id: str, item_ids: Sequence[str], timeout_s: float | None = None) -> StoredRecords:
+        """One round trip, which ends within about ``timeout_s``.
 
         Raises:
-            StoreUnavailableError: no usable answer.
+            StoreUnavailableError: no usable answer, or none in time.
         """
 
 
@@ -46,7 +46,8 @@ class SharedItems:
 
 ItemsUnderWay = Mapping[str, asyncio.Future[SharedItems]]
 Answer = tuple[StoredRecords, UnavailableReason | None]
-_NOTHING = StoredRecords(None, None, {})
+NOTHING = StoredRecords(None, None, {})
+"""What is known where the store gave no answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class ReadAnswer:
     unavailable: UnavailableReason | None
 
 
-_TIMED_OUT = ReadAnswer(_NOTHING, {}, "timeout")
+_TIMED_OUT = ReadAnswer(NOTHING, {}, "timeout")
 
 
 class ItemReads:
@@ -80,7 +81,7 @@ class ItemReads:
         """One read of a user and items, which are kept in the cache as of ``moment``, even if nobody waits until the end."""
         if timeout_s <= 0:
             return _TIMED_OUT
-        if not item_ids:  # the common case: every item was held, and nobody can wait for this read
+        if not item_ids:  # nobody can wait for this read
             stored, unavailable = await read_within(self._store, user_id, item_ids, timeout_s)
             return ReadAnswer(stored, {}, unavailable)
         task = asyncio.get_running_loop().create_task(self._read(user_id, item_ids, moment))
@@ -129,9 +130,6 @@ async def shared_items(under_way: ItemsUnderWay, timeout_s: float) -> SharedItem
 async def read_within(store: RecordReader, user_id: str, item_ids: Sequence[str], timeout_s: float) -> Answer:
     """One read, and why it brought nothing if it did not."""
     try:
-        async with asyncio.timeout(timeout_s):
-            return await store.read(user_id, item_ids), None
+        return await store.read(user_id, item_ids, timeout_s), None
     except StoreUnavailableError as error:
-        return _NOTHING, error.reason
-    except TimeoutError:
-        return _NOTHING, "timeout"
+        return NOTHING, error.reason

@@ -9,12 +9,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from feature_store.encoding.encoder import Block, FeatureEncoder
+from feature_store.encoding.encoder import Block, FeatureEncoder, Floats
 from feature_store.encoding.values import RawValue
 from feature_store.errors import UnavailableReason
 from feature_store.freshness import NEVER_EXPIRES, FreshnessRule, ItemFreshness, fresh_values
 from feature_store.item_cache import ItemCache
-from feature_store.item_reads import NOBODY, ItemReads, RecordReader, read_within, shared_items
+from feature_store.item_lookup import Lookup
+from feature_store.item_reads import NOBODY, NOTHING, ItemReads, RecordReader, read_within, shared_items
+from feature_store.item_table import ItemTable
+from feature_store.records import FeatureRecord
+from feature_store.stored import StoredRecords
 from feature_store.views import FeatureViews
 
 _PRELOAD_ITEMS = 500
@@ -30,7 +34,7 @@ class FetchedFeatures:
     own features, ``stale_items`` rows from outlived ones, which the store could not be asked for again; ``items_stale`` names
     the fields that some row was made without because they had expired. ``unavailable`` names why the store gave nothing;
     ``faults`` names values that could not be used (``StoredRecords.faults``, ``items_unavailable`` where another's read of
-    some items came to nothing).
+    some items came to nothing). ``item_part``: float32 [candidates, width], the rows of the item table, if one was given.
     """
 
     user: Mapping[str, RawValue] | None
@@ -41,6 +45,7 @@ class FetchedFeatures:
     history_written_at: float | None
     history_version: int | None
     items: Block
+    item_part: Floats | None
     unknown_items: int
     stale_items: int
     items_stale: tuple[str, ...]
@@ -73,11 +78,32 @@ class OnlineFeatures:
         """How long the items' values are used here: what refreshes the cache must go by the same."""
         return self._freshness
 
-    async def fetch(self, user_id: str, item_ids: Sequence[str], encoder: FeatureEncoder, timeout_s: float) -> FetchedFeatures:
-        """The features of a user and of candidates (duplicates allowed), within about ``timeout_s``."""
+    async def fetch(
+        self,
+        user_id: str,
+        item_ids: Sequence[str],
+        encoder: FeatureEncoder,
+        timeout_s: float,
+        *,
+        item_table: ItemTable | None = None,
+    ) -> FetchedFeatures:
+        """The features of a user and of candidates (duplicates allowed), within about ``timeout_s``.
+
+        Args:
+            item_table: Where the item part of a collapsed model is kept: its rows are gathered, too.
+        """
         started = time.perf_counter()
-        lookup = self._cache.begin(item_ids, encoder)
+        lookup = self._cache.begin(item_ids, encoder, item_table)
         encoding_s = time.perf_counter() - started
+        if lookup.missing:
+            return await self._fetch_missing(user_id, lookup, encoding_s, timeout_s)
+        # The common case: every item is held, and only the user is read.
+        if timeout_s <= 0:
+            return self._fetched(lookup, encoding_s, NOTHING, "timeout", ())
+        stored, unavailable = await read_within(self._store, user_id, (), timeout_s)
+        return self._fetched(lookup, encoding_s, stored, unavailable, stored.faults)
+
+    async def _fetch_missing(self, user_id: str, lookup: Lookup, encoding_s: float, timeout_s: float) -> FetchedFeatures:
         deadline = time.monotonic() + timeout_s
         under_way = self._reads.under_way(lookup.missing)
         unread = [item_id for item_id in lookup.missing if item_id not in under_way]
@@ -86,34 +112,56 @@ class OnlineFeatures:
         started = time.perf_counter()
         self._cache.complete(lookup, {**shared.items, **read.items})
         encoding_s += time.perf_counter() - started
-        user, history = read.stored.user, read.stored.history
-        fresh = None if user is None else fresh_values(user, self._user_rule, self._wall_clock())
+        return self._fetched(lookup, encoding_s, read.stored, read.unavailable, read.stored.faults + shared.faults)
+
+    def _fetched(
+        self,
+        lookup: Lookup,
+        encoding_s: float,
+        stored: StoredRecords,
+        unavailable: UnavailableReason | None,
+        faults: tuple[str, ...],
+    ) -> FetchedFeatures:
+        user, history = stored.user, stored.history
+        values, stale = self._fresh_user(user)
         return FetchedFeatures(
-            user=None if fresh is None else fresh.values,
-            user_stale=() if fresh is None else fresh.stale,
+            user=values,
+            user_stale=stale,
             user_written_at=None if user is None else user.written_at,
             history_items=[] if history is None else history.items,
             history_times=[] if history is None else history.times,
             history_written_at=None if history is None else history.written_at,
             history_version=None if history is None else history.version,
             items=lookup.block(),
+            item_part=lookup.item_part(),
             unknown_items=lookup.unknown_count,
             stale_items=lookup.stale_count,
             items_stale=lookup.stale_fields,
             encoding_ms=encoding_s * 1e3,
-            unavailable=read.unavailable,
-            faults=read.stored.faults + shared.faults,
+            unavailable=unavailable,
+            faults=faults,
         )
 
-    async def preload(self, item_ids: Sequence[str], encoder: FeatureEncoder, timeout_s: float) -> int:
+    def _fresh_user(self, user: FeatureRecord | None) -> tuple[Mapping[str, RawValue] | None, tuple[str, ...]]:
+        """The user's values that may still be used, and the names of the expired ones."""
+        if user is None or not self._user_rule.expires:
+            return None if user is None else user.values, ()
+        fresh = fresh_values(user, self._user_rule, self._wall_clock())
+        return fresh.values, fresh.stale
+
+    async def preload(
+        self, item_ids: Sequence[str], encoder: FeatureEncoder, timeout_s: float, *, item_table: ItemTable | None = None
+    ) -> int:
         """Fill the cache before the first request, so that it meets no cold one; gives how many items are held.
 
         The store being away ends it early, without an error: requests will fetch what is missing.
         """
         for start in range(0, len(item_ids), _PRELOAD_ITEMS):
-            lookup = self._cache.begin(item_ids[start : start + _PRELOAD_ITEMS], encoder)
+            lookup = self._cache.begin(item_ids[start : start + _PRELOAD_ITEMS], encoder, item_table)
             stored, unavailable = await read_within(self._store, NOBODY, lookup.missing, timeout_s)
             if unavailable is not None:
                 break
             self._cache.fill(lookup, self._freshness.of(stored.items))
+            if item_table is not None:
+                self._cache.begin(item_ids[start : start + _PRELOAD_ITEMS], encoder, item_table)  # derives what is held now
         return self._cache.counts.held

@@ -168,7 +168,7 @@ def decode_history(data: bytes, owner: str, *, max_bytes: int = MAX_HISTORY_BYTE
         raise RecordCorruptError(f"history of schema {record.schema}, not {SCHEMA}")
     if record.owner != owner:
         raise OwnerMismatchError(_NOT_THE_OWNER)
-    problem = _history_problem(record)
+    problem = _order_problem(record)  # the decoder itself lets no number through that is not finite
     if problem:
         raise RecordCorruptError(problem)
     return record
@@ -215,13 +215,18 @@ def _value_problem(value: object) -> str | None:
 
 def _history_problem(record: HistoryRecord) -> str | None:
     """Which rule a history breaks, or None."""
+    if not math.isfinite(record.written_at) or not all(map(math.isfinite, record.times)):
+        return "a time is not finite"
+    return _order_problem(record)
+
+
+def _order_problem(record: HistoryRecord) -> str | None:
+    """Which rule a history of finite times breaks, or None."""
     times = record.times
     if len(record.items) != len(times):
         return f"{len(record.items)} items but {len(times)} times"
     if record.version < len(times):
         return f"version {record.version} but {len(times)} events"
-    if not math.isfinite(record.written_at) or not all(map(math.isfinite, times)):
-        return "a time is not finite"
     if times != sorted(times):
         return "times fall; events must be ordered, oldest first"
     return None

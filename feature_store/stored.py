@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from feature_store.errors import OwnerMismatchError, RecordError, RecordWrongTypeError
@@ -33,7 +33,9 @@ class StoredRecords:
     items: Mapping[str, FeatureRecord | None]
     faults: tuple[str, ...] = ()
     mixed_up: bool = False
-    """Some value belonged to another owner than the one asked for, or features and history came in each other's place."""
+    """Some value belonged to another owner than the one asked for, or features and history came in each other's place; or
+    that happened to another question of the same exchange, which makes this one's absences doubtful, too: those of the user's
+    own records are told as faults."""
 
 
 def read_reply(user_id: str, item_ids: Sequence[str], values: Sequence[ReadValue]) -> StoredRecords:
@@ -46,10 +48,12 @@ def read_reply(user_id: str, item_ids: Sequence[str], values: Sequence[ReadValue
     user, _ = _read("user", values[0], user_id, decode_features, faults)
     history, _ = _read("history", values[1], user_id, decode_history, faults)
     items: dict[str, FeatureRecord | None] = {}
-    for item_id, value in zip(item_ids, values[2:], strict=True):
+    for item_id, value in zip(item_ids, values[2:], strict=True) if item_ids else ():
         record, certain = _read("item", value, item_id, decode_features, faults)
         if certain:
             items[item_id] = record
+    if not faults:
+        return StoredRecords(user, history, items)
     mixed_up = (
         any(fault.endswith(OWNER_MISMATCH) for fault in faults)
         or ("user_corrupt" in faults and _is_record(values[0], user_id, decode_history))
@@ -58,6 +62,41 @@ def read_reply(user_id: str, item_ids: Sequence[str], values: Sequence[ReadValue
     if mixed_up:
         items = {item_id: record for item_id, record in items.items() if record is not None}
     return StoredRecords(user, history, items, tuple(faults), mixed_up)
+
+
+def read_shared_reply(
+    asked: Sequence[tuple[str, Sequence[str]]], values: Sequence[ReadValue]
+) -> tuple[list[StoredRecords], bool]:
+    """Decode the values of several callers' questions that shared one exchange, and whether any of them were mixed up.
+
+    Each caller has the values that its own question's keys brought, checked for its own user and items, and no other. If one
+    caller's values were mixed up, every caller's absences are doubtful: the value may have come to another.
+
+    Args:
+        asked: user id and item ids of each caller.
+        values: features and history of every user, one after another, then every item, in the order of ``asked``.
+    """
+    answers = []
+    item_at = 2 * len(asked)
+    for place, (user_id, item_ids) in enumerate(asked):
+        own = values[2 * place : 2 * place + 2]
+        if item_ids:
+            own = [*own, *values[item_at : item_at + len(item_ids)]]
+            item_at += len(item_ids)
+        answers.append(read_reply(user_id, item_ids, own))
+    mixed_up = any(answer.mixed_up for answer in answers)
+    if mixed_up and len(answers) > 1:
+        answers = [answer if answer.mixed_up else _doubted(answer) for answer in answers]
+    return answers, mixed_up
+
+
+def _doubted(answer: StoredRecords) -> StoredRecords:
+    """An answer without its absences: told as faults where the user's own records are concerned, left out among the items."""
+    items = {item_id: record for item_id, record in answer.items.items() if record is not None}
+    absent = [kind for kind, record in (("user", answer.user), ("history", answer.history)) if record is None]
+    told = {fault.partition("_")[0] for fault in answer.faults}
+    faults = (*answer.faults, *(f"{kind}_{OWNER_MISMATCH}" for kind in absent if kind not in told))
+    return replace(answer, items=items, faults=faults, mixed_up=True)
 
 
 def _read(

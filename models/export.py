@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from models.collapsed_forms import graph_inputs, write_collapsed
 from models.graph import OPSET, GraphShape, attention_output, write_graph
 from models.manifest import (
     GOLDEN_INPUT,
     GOLDEN_OUTPUT,
     ArtifactFile,
-    GraphInput,
+    Collapsed,
     GraphOutput,
     Manifest,
     Parity,
@@ -30,27 +31,32 @@ GOLDEN_FILE = "golden.npz"
 _LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
 
 
-def export_run(run_directory: Path, repository: ModelRepository, name: str | None = None) -> Manifest:
+def export_run(
+    run_directory: Path, repository: ModelRepository, name: str | None = None, *, collapsed: bool = True
+) -> Manifest:
     """Export a finished run and publish it under ``name`` (the network's by default) as the next version.
+
+    With ``collapsed``, also in the forms that score without repeated work, where the network has any.
 
     Raises:
         RunRefusedError: the run has not finished or is broken.
         ReferenceInvalidError: ``name`` is no model name.
         ParityError: the graph does not say what torch says; nothing is published.
     """
-    return publish_run(read_run(run_directory), repository, name)
+    return publish_run(read_run(run_directory), repository, name, collapsed=collapsed)
 
 
-def publish_run(run: TrainedRun, repository: ModelRepository, name: str | None = None) -> Manifest:
+def publish_run(run: TrainedRun, repository: ModelRepository, name: str | None = None, *, collapsed: bool = True) -> Manifest:
     """As ``export_run``, of a run at hand."""
     shape = GraphShape.of(run.network, run.inputs, run.golden)
     with repository.stage(name or run.record.recipe.network) as staged:
         write_graph(run.network, shape, run.golden, staged / ONNX_FILE)
         parity = measure_parity(run.network, run.inputs, shape, staged / ONNX_FILE, run.golden)
+        forms = write_collapsed(staged, staged / ONNX_FILE, run, shape) if collapsed else None
         _write_golden(run, shape, staged / GOLDEN_FILE)
         for source in (run.directory.encoder, run.directory.views, run.directory.golden_requests):
             shutil.copyfile(source, staged / source.name)
-        return repository.publish(staged, _manifest_of(run, shape, parity, name=staged.parent.name))
+        return repository.publish(staged, _manifest_of(run, shape, parity, forms, name=staged.parent.name))
 
 
 def _write_golden(run: TrainedRun, shape: GraphShape, path: Path) -> None:
@@ -60,7 +66,7 @@ def _write_golden(run: TrainedRun, shape: GraphShape, path: Path) -> None:
     np.savez(path, **arrays)
 
 
-def _manifest_of(run: TrainedRun, shape: GraphShape, parity: Parity, *, name: str) -> Any:
+def _manifest_of(run: TrainedRun, shape: GraphShape, parity: Parity, forms: Collapsed | None, *, name: str) -> Any:
     """What ``ModelRepository.publish`` calls once it knows version and files."""
 
     def manifest_of(version: int, files: tuple[ArtifactFile, ...]) -> Manifest:
@@ -74,13 +80,14 @@ def _manifest_of(run: TrainedRun, shape: GraphShape, parity: Parity, *, name: st
             encoder_fingerprint=run.encoder.fingerprint,
             golden=GOLDEN_FILE,
             files=files,
-            inputs=tuple(GraphInput(name=t.name, dtype=t.dtype, axis=t.axis, width=t.width) for t in shape.inputs),
+            inputs=graph_inputs(shape),
             outputs=_outputs(shape),
             views_name=run.record.views_name,
             history_length=run.inputs.history_length,
             uses_history=run.network.uses_history,
             training=_training(run),
             parity=parity,
+            collapsed=forms,
         )
 
     return manifest_of

@@ -94,9 +94,9 @@ class GraphForm(_Strict):
 class ItemPart(_Strict):
     """What of the network depends on the item alone: once per item instead of once per candidate.
 
-    ``onnx`` makes from the item's ``inputs`` the output ``item_part`` [rows, width]. ``table`` (npy, float32 [ids, width]) holds
-    it for every id of the item key's vocabulary, computed from ``table_inputs`` (npz, one array an input, [ids, ...]): a row
-    is good for an item whose encoded features are still those. Where ids are hashed an id is no item, and there is no table.
+    ``onnx`` makes from the item's ``inputs`` the output ``item_part`` [rows, width]. ``table`` (npy, float32 [ids, width])
+    holds it for every id of the item key's vocabulary, computed from ``table_inputs`` (npz, one array an input, [ids, ...]): a
+    row is good for an item whose encoded features are still those. Where ids are hashed an id is no item: there is no table.
     """
 
     onnx: FileName
@@ -127,8 +127,8 @@ class Cost(_Strict):
 class Collapsed(_Strict):
     """The same network without repeated work: the user's part once per user, the item's part from a table.
 
-    ``one_user`` reads one user and broadcasts; ``many_users`` ties rows to users by ``row_user``. With an ``item_part`` both read
-    it as an input in the place of the item's features. ``parity`` is measured against torch, as the plain graph's is.
+    ``one_user`` reads one user and broadcasts; ``many_users`` ties rows to users by ``row_user``. With an ``item_part`` both
+    read it as an input in the place of the item's features. ``parity`` is measured against torch, as the plain graph's is.
     """
 
     one_user: GraphForm
@@ -188,6 +188,11 @@ class Manifest(_Strict):
         if MANIFEST_FILE in listed:
             raise ValueError("the manifest cannot list itself")
         return self
+
+    @property
+    def graph_files(self) -> set[str]:
+        """Names of the graphs and of what belongs to collapsed ones; whatever else is listed may be external data."""
+        return {self.onnx, *self._collapsed_files()}
 
     def _collapsed_files(self) -> set[str]:
         if self.collapsed is None:

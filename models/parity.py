@@ -42,16 +42,25 @@ def measure_parity(
     Raises:
         ParityError: a difference is above ``TOLERANCE``, or not a number.
     """
-    session = _session(graph)
+    session = open_session(graph)
     cases = {"golden_rows": shape.select(golden), **dict(parity_cases(inputs, shape))}
     differences = {
-        name: _difference(_run(session, tensors), torch_outputs(network, tensors)) for name, tensors in cases.items()
+        name: largest_difference(_run(session, tensors), torch_outputs(network, tensors)) for name, tensors in cases.items()
     }
     differences["rows_alone"] = _difference_alone(session, shape, cases["many_users"])
+    return held_to_tolerance(differences)
+
+
+def held_to_tolerance(differences: Mapping[str, float]) -> Parity:
+    """The measured differences by case, none of them too large.
+
+    Raises:
+        ParityError: one is above ``TOLERANCE``, or not a number.
+    """
     for name, difference in differences.items():
         if not difference <= TOLERANCE:
             raise ParityError(f"case {name}: ONNX Runtime and torch differ by {difference:g}, more than {TOLERANCE:g}")
-    return Parity(tolerance=TOLERANCE, largest=max(differences.values()), cases=differences)
+    return Parity(tolerance=TOLERANCE, largest=max(differences.values()), cases=dict(differences))
 
 
 def parity_cases(inputs: NetworkInputs, shape: GraphShape) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -104,7 +113,8 @@ def _padded(ids: np.ndarray, lengths: np.ndarray) -> Tensor:
     return torch.from_numpy(np.where(np.arange(ids.shape[1]) < lengths[:, None], ids, 0).astype(np.int32))
 
 
-def _session(graph: Path) -> onnxruntime.InferenceSession:
+def open_session(graph: Path) -> onnxruntime.InferenceSession:
+    """The graph on the CPU."""
     options = onnxruntime.SessionOptions()
     # The default ignores the CPUs that the process may use.
     options.intra_op_num_threads = len(os.sched_getaffinity(0))
@@ -116,7 +126,8 @@ def _run(session: onnxruntime.InferenceSession, tensors: Mapping[str, Tensor]) -
     return dict(zip(names, session.run(names, {name: tensor.numpy() for name, tensor in tensors.items()}), strict=True))
 
 
-def _difference(left: Arrays, right: Arrays) -> float:
+def largest_difference(left: Arrays, right: Arrays) -> float:
+    """The largest absolute difference of any output of ``right``."""
     return max(float(np.abs(left[name] - right[name]).max()) for name in right)
 
 
@@ -126,7 +137,7 @@ def _difference_alone(session: onnxruntime.InferenceSession, shape: GraphShape, 
     differences = []
     for row in range(0, len(next(iter(together.values()))), _ROWS // 10):
         alone = _run(session, _single(shape, batch, row))
-        differences.append(_difference(alone, {name: values[row : row + 1] for name, values in together.items()}))
+        differences.append(largest_difference(alone, {name: values[row : row + 1] for name, values in together.items()}))
     return max(differences)
 
 

@@ -85,9 +85,7 @@ class PublishedVersion:
         Raises:
             VersionRefusedError: the file is not listed, missing, a link, or altered.
         """
-        listed = {file.name: file for file in self.manifest.files}
-        if name not in listed:
-            raise VersionRefusedError(f"{self.directory}: {name} is not listed in the manifest")
+        file = self._listed(name)
         path = self.directory / name
         if path.is_symlink():
             raise VersionRefusedError(f"{path}: links are not followed")
@@ -95,9 +93,17 @@ class PublishedVersion:
             content = path.read_bytes()
         except OSError as error:
             raise VersionRefusedError(f"{path}: {error.strerror}") from None
-        if hashlib.sha256(content).hexdigest() != listed[name].sha256:
+        if hashlib.sha256(content).hexdigest() != file.sha256:
             raise VersionRefusedError(f"{path}: SHA-256 differs from the manifest's")
         return content
+
+    def checked_path(self, name: str) -> Path:
+        """The path of a listed file, checked against its SHA-256: for what is mapped into memory instead of read.
+
+        Raises:
+            VersionRefusedError: as ``file_bytes``.
+        """
+        return self._check(self._listed(name))
 
     def check_files(self) -> None:
         """Check every listed file without keeping its content (large external data included).
@@ -106,15 +112,25 @@ class PublishedVersion:
             VersionRefusedError: as ``file_bytes``.
         """
         for file in self.manifest.files:
-            path = self.directory / file.name
-            if path.is_symlink():
-                raise VersionRefusedError(f"{path}: links are not followed")
-            try:
-                digest = sha256_of(path)
-            except OSError as error:
-                raise VersionRefusedError(f"{path}: {error.strerror}") from None
-            if digest != file.sha256:
-                raise VersionRefusedError(f"{path}: SHA-256 differs from the manifest's")
+            self._check(file)
+
+    def _listed(self, name: str) -> ArtifactFile:
+        for file in self.manifest.files:
+            if file.name == name:
+                return file
+        raise VersionRefusedError(f"{self.directory}: {name} is not listed in the manifest")
+
+    def _check(self, file: ArtifactFile) -> Path:
+        path = self.directory / file.name
+        if path.is_symlink():
+            raise VersionRefusedError(f"{path}: links are not followed")
+        try:
+            digest = sha256_of(path)
+        except OSError as error:
+            raise VersionRefusedError(f"{path}: {error.strerror}") from None
+        if digest != file.sha256:
+            raise VersionRefusedError(f"{path}: SHA-256 differs from the manifest's")
+        return path
 
 
 class ModelRepository:

@@ -37,7 +37,7 @@ from service.api.events import event_routes
 from service.api.health import health_routes
 from service.api.metrics import metrics_routes
 from service.api.problems import install_problem_answers
-from service.api.rank import rank_routes
+from service.api.rank import add_rank_route
 from service.background import count_items, reload_on_hangup
 from service.errors import StartupError
 from service.experiments.plan_source import PlanSource
@@ -48,10 +48,12 @@ from service.live_events import LiveEvents, LiveTiming
 from service.logs import configure_logs
 from service.ranking.ports import Snapshot
 from service.ranking.ranker import Ranker
-from service.scoring.batcher import BatchLimits
 from service.scoring.loaded_model import LoadSettings, load_model
 from service.scoring.loaded_models import LoadedModels
 from service.scoring.onnx_session import SessionSettings
+from service.scoring.policies import BatchLimits
+from service.scoring.scheduler import Scheduler
+from service.scoring.version_loading import LoadRule
 from service.settings import EventSettings, ModelSettings, Settings, StoreSettings
 from service.telemetry import RequestMetrics, Telemetry
 
@@ -109,8 +111,10 @@ def _build(settings: Settings) -> Parts:
     features = OnlineFeatures(store, cache, views=views)
     changes = ItemChanges.from_url(url, keys=keys)
     executor = ThreadPoolExecutor(settings.models.scorer_threads, thread_name_prefix="scorer")
+    scheduler = Scheduler(executor, threads=settings.models.scorer_threads)
+    telemetry.ask_queues(scheduler.waiting_rows)
     repository = ModelRepository(settings.models.repository)
-    load = partial(load_model, settings=_load_settings(settings.models), executor=executor, observer=telemetry)
+    load = partial(load_model, settings=_load_settings(settings.models), scheduler=scheduler, observer=telemetry)
     models = LoadedModels(repository, load)
     activation = Activation(
         plan_source=lambda check, fallback: PlanSource(
@@ -204,7 +208,8 @@ def _store_timeout_s(settings: StoreSettings) -> float:
 
 def _load_settings(settings: ModelSettings) -> LoadSettings:
     session = SessionSettings(provider=settings.provider, intra_op_threads=settings.intra_op_threads)
-    return LoadSettings(session, BatchLimits(settings.max_batch_rows, settings.max_queue_rows))
+    limits = BatchLimits(settings.max_batch_rows, settings.max_queue_rows)
+    return LoadSettings(LoadRule(session, collapsed=settings.collapsed), limits)
 
 
 def _forget_other_encoders(cache: ItemCache, snapshot: Snapshot) -> None:
@@ -220,7 +225,7 @@ def _add_routes(app: FastAPI, parts: Parts) -> None:
         observer=parts.telemetry,
         store_timeout_s=_store_timeout_s(settings.store),
     )
-    app.include_router(rank_routes(ranker, settings.limits, admin, parts.telemetry))
+    add_rank_route(app, ranker, settings.limits, admin, parts.telemetry)
     app.include_router(event_routes(_intake(settings, parts), settings.limits, settings.events.max_events))
     app.include_router(health_routes(ReadinessReport(parts.activation, parts.models, parts.store.ping)))
     app.include_router(metrics_routes(parts.telemetry))
@@ -268,5 +273,6 @@ async def _preload_items(parts: Parts) -> None:
         ids = model.encoder.item_key_column.ids
         if isinstance(ids, VocabularyIds):
             known = ids.terms[: parts.settings.store.item_cache_capacity]
-            held = await parts.features.preload(known, model.encoder, _store_timeout_s(parts.settings.store))
+            timeout_s = _store_timeout_s(parts.settings.store)
+            held = await parts.features.preload(known, model.encoder, timeout_s, item_table=model.item_table)
             _log.info("items preloaded", extra={"model": model.name, "held": held})

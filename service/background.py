@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from feature_store.item_cache import ItemCache
 from feature_store.item_refresh import ItemRefresher
@@ -38,16 +38,28 @@ def reload_on_hangup(activation: Activation, tasks: set[asyncio.Task[None]]) -> 
 
 
 async def count_items(cache: ItemCache, refresher: ItemRefresher, telemetry: Telemetry, every_s: float = 1.0) -> None:
-    """Carry the item cache's counts into the metrics; the hot path only adds integers."""
+    """Carry the item cache's counts and the telemetry's tallies into the metrics, once more at the end.
+
+    The hot path only adds numbers.
+    """
     told: dict[str, int] = {}
-    while True:
-        counts, refresh = cache.counts, refresher.counts
-        lookups = {"hit": counts.hits, "miss": counts.misses}
-        changes = {"evicted": counts.evictions, "refreshed": counts.refreshed, "gap": refresh.gaps}
-        for outcome, count in lookups.items():
-            telemetry.looked_up(outcome, count - told.get(outcome, 0))
-        for what, count in changes.items():
-            telemetry.items_changed(what, count - told.get(what, 0))
-        telemetry.items_held(known=counts.held, unknown=counts.unknown)
-        told = lookups | changes
-        await asyncio.sleep(every_s)
+    try:
+        while True:
+            told = _tell_items(cache, refresher, telemetry, told)
+            telemetry.carry()
+            await asyncio.sleep(every_s)
+    finally:
+        telemetry.carry()
+
+
+def _tell_items(cache: ItemCache, refresher: ItemRefresher, telemetry: Telemetry, told: Mapping[str, int]) -> dict[str, int]:
+    """What the cache counted since it was ``told``; gives what it counted in all."""
+    counts, refresh = cache.counts, refresher.counts
+    lookups = {"hit": counts.hits, "miss": counts.misses}
+    changes = {"evicted": counts.evictions, "refreshed": counts.refreshed, "gap": refresh.gaps}
+    for outcome, count in lookups.items():
+        telemetry.looked_up(outcome, count - told.get(outcome, 0))
+    for what, count in changes.items():
+        telemetry.items_changed(what, count - told.get(what, 0))
+    telemetry.items_held(known=counts.held, unknown=counts.unknown)
+    return lookups | changes

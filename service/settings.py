@@ -44,6 +44,7 @@ class ModelSettings(_Group):
     fallback: str | None = Field(default=None, description="Serves everybody while there is no usable plan: din@latest")
     provider: Literal["auto", "cuda", "cpu"] = "auto"
     intra_op_threads: int | None = Field(default=None, ge=1, le=256)
+    collapsed: bool = Field(default=True, description="Score with a version's collapsed forms, where it has them")
     scorer_threads: int = Field(default=1, ge=1, le=64)
     max_batch_rows: int = Field(default=4_096, ge=1)
     max_queue_rows: int = Field(default=65_536, ge=1)
@@ -95,6 +96,31 @@ class EventSettings(_Group):
         return self
 
 
+class ExposureSettings(_Group):
+    """The exposure log: every answer as it went out, in files of each process's own. Without ``directory`` there is none.
+
+    ``fsync``: none, at the end of a file (rotation), or every ``fsync_s``, too (interval). With a ``key`` users are named by a
+    hash under it (docs/exposures.md).
+    """
+
+    directory: Path | None = None
+    capacity_bytes: int = Field(default=64 * 1_048_576, ge=1_048_576, description="Waits in memory at most")
+    rotate_bytes: int = Field(default=256 * 1_048_576, ge=65_536)
+    rotate_s: float = Field(default=300.0, gt=0)
+    fsync: Literal["none", "rotation", "interval"] = "rotation"
+    fsync_s: float = Field(default=1.0, ge=0.05, le=3_600)
+    keep_free_bytes: int = Field(default=256 * 1_048_576, ge=0, description="With less free space nothing is written")
+    close_timeout_s: float = Field(default=3.0, ge=0, le=600, description="For what waits when the process ends")
+    key: SecretStr | None = Field(default=None, min_length=16)
+
+    @field_validator("key")
+    @classmethod
+    def _fits_the_hash(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value().encode()) > 64:
+            raise ValueError("a key of BLAKE2b has at most 64 bytes")
+        return value
+
+
 class Settings(BaseSettings):
     """All settings of the service."""
 
@@ -107,6 +133,7 @@ class Settings(BaseSettings):
     models: ModelSettings = ModelSettings()
     plan: PlanSettings = PlanSettings()
     events: EventSettings = EventSettings()
+    exposures: ExposureSettings = ExposureSettings()
     views: Path | None = Field(default=None, description="The feature views; without them no live events are taken")
     admin_token: SecretStr | None = Field(default=None, min_length=16)
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 from prometheus_client import (
@@ -17,16 +16,22 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.event_telemetry import EventTelemetry
-from service.metric_labels import OTHER, CappedLabel
+from service.exposure_telemetry import ExposureTelemetry
+from service.metric_labels import CappedLabel
 from service.ranking.query import Answer
+from service.request_metrics import RequestMetrics
+from service.tallies import CounterTally, GaugeTally, HistogramTally, Remembered, Tallies
+
+__all__ = ["MULTIPROCESS_DIRECTORY", "RequestMetrics", "Telemetry"]
 
 MULTIPROCESS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _STAGE_SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 _ROWS = (1, 8, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+NO_ARM = "none"
+BatchTallies = tuple[HistogramTally, CounterTally, HistogramTally]
 
 
 class Telemetry:
@@ -40,7 +45,10 @@ class Telemetry:
         self._define_requests()
         self._define_ranking()
         self._define_state()
+        self._tallies = Tallies()
+        self._open_tallies()
         self.events = EventTelemetry(self.registry)
+        self.exposures = ExposureTelemetry(self.registry, self._tallies)
         if MULTIPROCESS_DIRECTORY not in os.environ:
             ProcessCollector(registry=self.registry)
 
@@ -95,45 +103,83 @@ class Telemetry:
         )
         self.reloads = Counter("rankline_reloads", "Plan reloads", ["outcome"], registry=r)
 
+    def _open_tallies(self) -> None:
+        """What the hot path writes, found by what it has at hand. On the event loop only."""
+        t = self._tallies
+        self._request_counts = Remembered[tuple[str, str, int], CounterTally](
+            lambda key: t.counter(self.requests, key[0], key[1], str(key[2]))
+        )
+        self._request_seconds = Remembered[str, HistogramTally](lambda route: t.histogram(self.request_seconds, route))
+        self._stages = Remembered[str, HistogramTally](lambda stage: t.histogram(self.stage_seconds, stage))
+        self._answers = Remembered[tuple[str, int, str, str], HistogramTally](self._answers_of)
+        self._candidates = t.histogram(self.candidates)
+        self._missing = Remembered[tuple[str, str], CounterTally](
+            lambda key: t.counter(self.missing, self._fields(key[1]), key[0])
+        )
+        self._batches = Remembered[str, BatchTallies](self._batches_of)
+        self._waiting_rows: Callable[[], Mapping[str, int]] = dict
+        self._asked: set[str] = set()
+        self._queues = Remembered[str, GaugeTally](lambda model: t.gauge(self.queue_rows, self._models(model)))
+
+    def _answers_of(self, key: tuple[str, int, str, str]) -> HistogramTally:
+        name, version, experiment, arm = key
+        model = self._models(f"{name}@{version}")
+        return self._tallies.histogram(self.answer_seconds, model, self._arms(f"{experiment}/{arm}" if experiment else NO_ARM))
+
+    def _batches_of(self, model: str) -> BatchTallies:
+        label, t = self._models(model), self._tallies
+        return (
+            t.histogram(self.batch_rows, label),
+            t.counter(self.batch_requests, label),
+            t.histogram(self.batch_seconds, label),
+        )
+
     def answered(self, answer: Answer, candidates: int) -> None:
         """Count one answer (``RankObserver``)."""
-        model = self._models(f"{answer.model.name}@{answer.model.version}")
+        model, freshness = answer.model, answer.freshness
         seconds = sum(answer.timings_ms.values()) / 1e3
-        arms = [f"{arm.experiment}/{arm.arm}" for arm in answer.arms] or ["none"]
-        for arm in arms:
-            self.answer_seconds.labels(model, self._arms(arm)).observe(seconds)
-        self.candidates.observe(candidates)
+        for arm in answer.arms:
+            self._answers[model.name, model.version, arm.experiment, arm.arm].observe(seconds)
+        if not answer.arms:
+            self._answers[model.name, model.version, "", ""].observe(seconds)
+        self._candidates.observe(candidates)
         if answer.degraded is not None:
-            self.degraded.labels(answer.degraded.level, self._reasons(answer.degraded.reason)).inc()
-        self._count_fields("stale", answer.freshness.stale)
-        self._count_fields("refused", answer.freshness.refused)
-        if answer.freshness.user_known is None:
+            self._tallies.counter(self.degraded, answer.degraded.level, self._reasons(answer.degraded.reason)).amount += 1
+        self._count_fields("stale", freshness.stale)
+        self._count_fields("refused", freshness.refused)
+        if freshness.user_known is None:
             return  # the store was not asked: nothing is known to be missing from it
-        self._count_fields("missing", answer.freshness.missing)
-        if not answer.freshness.user_known:
-            self.unknown.labels("user").inc()
-        if answer.freshness.unknown_candidates:
-            self.unknown.labels("item").inc(answer.freshness.unknown_candidates)
+        self._count_fields("missing", freshness.missing)
+        if not freshness.user_known:
+            self._tallies.counter(self.unknown, "user").amount += 1
+        if freshness.unknown_candidates:
+            self._tallies.counter(self.unknown, "item").amount += freshness.unknown_candidates
 
     def _count_fields(self, status: Literal["missing", "stale", "refused"], fields: Iterable[str]) -> None:
         for field in fields:
-            self.missing.labels(self._fields(field), status).inc()
+            self._missing[status, field].amount += 1
 
     def stages_done(self, timings_ms: Mapping[str, float]) -> None:
         """Book a whole request's stages."""
+        stages = self._stages
         for stage, milliseconds in timings_ms.items():
-            self.stage_seconds.labels(stage).observe(milliseconds / 1e3)
+            stages[stage].observe(milliseconds / 1e3)
+
+    def requested(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count an HTTP request; route, method and status are of closed sets."""
+        self._request_counts[route, method, status].amount += 1
+        self._request_seconds[route].observe(seconds)
 
     def batch_scored(self, model: str, *, requests: int, rows: int, seconds: float) -> None:
         """Book one scoring call (``BatchObserver``)."""
-        label = self._models(model)
-        self.batch_rows.labels(label).observe(rows)
-        self.batch_requests.labels(label).inc(requests)
-        self.batch_seconds.labels(label).observe(seconds)
+        of_rows, of_requests, of_seconds = self._batches[model]
+        of_rows.observe(rows)
+        of_requests.amount += requests
+        of_seconds.observe(seconds)
 
     def queue_depth(self, model: str, *, rows: int) -> None:
         """Set the rows that wait (``BatchObserver``)."""
-        self.queue_rows.labels(self._models(model)).set(rows)
+        self._queues[model].value = rows
 
     def requests_failed(self, model: str, *, requests: int) -> None:
         """Count requests that could not be scored (``BatchObserver``)."""
@@ -172,42 +218,26 @@ class Telemetry:
         self.plan_generation.set(generation)
         self.plan_stale.set(int(stale))
 
+    def carry(self) -> None:
+        """Bring what the hot path counted into the metrics: of other workers a scrape shows what they brought there last."""
+        waiting = self._waiting_rows()
+        for model in {**self._queues, **waiting}:
+            # A queue that is gone has nothing waiting. One that tells of itself (``queue_depth``) need not be asked.
+            if model in waiting or model in self._asked:
+                self._queues[model].value = waiting.get(model, 0)
+        self._asked = set(waiting)
+        self.exposures.look()
+        self._tallies.carry()
+
+    def ask_queues(self, waiting_rows: Callable[[], Mapping[str, int]]) -> None:
+        """Ask for the rows that wait, by queue, whenever tallies are carried on; from any thread."""
+        self._waiting_rows = waiting_rows
+
     def render(self) -> bytes:
         """The Prometheus text; with several workers, of all of them."""
+        self.carry()
         if MULTIPROCESS_DIRECTORY not in os.environ:
             return generate_latest(self.registry)
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry)
-
-
-class RequestMetrics:
-    """Pure ASGI: counts every HTTP request by route template, method and status."""
-
-    _METHODS = frozenset({"GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"})
-
-    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
-        self._app = app
-        self._telemetry = telemetry
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Measure the request; a request that ends without an answer counts as status 0."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        status = 0
-        started = time.monotonic()
-
-        async def watch(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, watch)
-        finally:
-            route = getattr(scope.get("route"), "path", OTHER)
-            method = scope["method"] if scope["method"] in self._METHODS else OTHER
-            self._telemetry.requests.labels(route, method, str(status)).inc()
-            self._telemetry.request_seconds.labels(route).observe(time.monotonic() - started)

@@ -6,8 +6,19 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from feature_store.benchmarks.concurrent_reads import USERS_MGET, concurrent_lines
 from feature_store.benchmarks.made_items import HISTORY_EVENTS
-from feature_store.benchmarks.read_stage import FETCH_COLD, FETCH_WARM, FIELDS_LOOP, LOOP, LOOP_ROWS, PIPELINE, READ
+from feature_store.benchmarks.read_stage import (
+    FETCH_COLD,
+    FETCH_WARM,
+    FIELDS_LOOP,
+    LOOP,
+    LOOP_ROWS,
+    PIPELINE,
+    READ,
+    RECORDS_GETS,
+    RECORDS_MGET,
+)
 from feature_store.benchmarks.reads import ReadPlan, ReadTimes
 from feature_store.benchmarks.report_text import COMMAND, machine_lines, share_text, spread_text, table, times_json
 from feature_store.benchmarks.timing import Spread, Times, ratio
@@ -27,6 +38,7 @@ def read_lines(machine: Mapping[str, str], plan: ReadPlan, done: ReadTimes) -> l
         *machine_lines(machine),
         *_ways(plan),
         *_by_count(plan, done),
+        *concurrent_lines(done.concurrent),
         *_by_views(plan, done),
         *_by_fields(plan, done),
         *_round_trips(plan, done),
@@ -40,6 +52,7 @@ def read_json(machine: Mapping[str, str], plan: ReadPlan, done: ReadTimes) -> di
         "plan": asdict(plan),
         "unix_socket": {str(count): times_json(times, LOOP) for count, times in done.by_count.items()},
         "loopback_tcp": {str(count): times_json(times, LOOP) for count, times in done.tcp.items()},
+        "concurrent": {str(count): times_json(times, USERS_MGET) for count, times in done.concurrent.items()},
         "by_views": times_json(done.by_views, READ),
         "by_fields": {str(fields): times_json(times, LOOP) for fields, times in done.by_fields.items()},
         "round_trips": dict(done.trips),
@@ -60,6 +73,8 @@ def _ways(plan: ReadPlan) -> list[str]:
         f"- **{FETCH_WARM}**: the same call when the cache holds all items: what most requests of a running service do.",
         "- **plain ...**: the items alone, without user and history: one hash an item, read by redis-py with hiredis, texts "
         "made into numbers and lists. *then encoded rows*: by the same encoder as above.",
+        "- **plain ... of the records**: this project's own records by redis.asyncio's client as it is; bytes, neither checked "
+        "nor decoded.",
         "",
     ]
 
@@ -77,11 +92,12 @@ def _by_count(plan: ReadPlan, done: ReadTimes) -> list[str]:
 
 def _shares(times: Times, count: int, where: str) -> list[str]:
     """How the project's own ways compare with the plain ones, and whether that is what was aimed at."""
-    compared = [(READ, LOOP), (FETCH_COLD, LOOP_ROWS), (FETCH_COLD, LOOP), (FETCH_WARM, LOOP), (READ, PIPELINE)]
+    compared = [(READ, LOOP), (FETCH_COLD, LOOP_ROWS), (FETCH_COLD, LOOP), (FETCH_WARM, LOOP)]
+    compared += [(READ, PIPELINE), (READ, RECORDS_MGET), (READ, RECORDS_GETS)]
     rows = []
     for way, other in compared:
         share = ratio(times, way, other)
-        aimed = "" if other == PIPELINE else "yes" if share.median <= 1 / AIM else "no"
+        aimed = "" if other in (PIPELINE, RECORDS_MGET, RECORDS_GETS) else "yes" if share.median <= 1 / AIM else "no"
         rows.append([f"{way}, of: {other}", spread_text(Spread.of(times[way])), share_text(share), aimed])
     head = f"{count:,} items over {where}; shares round by round, with the quartiles:"
     return [head, "", *table(["way", "ms", "share of the other's time", f"at most 1/{AIM}"], rows)]

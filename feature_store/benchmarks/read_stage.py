@@ -16,6 +16,7 @@ from feature_store.keys import KeySpace
 from feature_store.online import FetchedFeatures, OnlineFeatures
 from feature_store.records import encode_features, encode_history, feature_record, history_record
 from feature_store.redis.plain_hashes import PlainHashes, Texts
+from feature_store.redis.plain_records import PlainRecords
 from feature_store.redis.reader import RedisStore
 from feature_store.redis.writer import RedisWriter
 from feature_store.store_settings import ReadLimits
@@ -29,6 +30,8 @@ ASYNC_LOOP = "plain loop, redis.asyncio, HGETALL each"
 PIPELINE = "plain pipeline, redis-py, HGETALL each"
 LOOP_ROWS = "plain loop, redis-py, then encoded rows"
 PIPELINE_ROWS = "plain pipeline, redis-py, then encoded rows"
+RECORDS_MGET = "plain MGET of the records, redis.asyncio, bytes"
+RECORDS_GETS = "plain pipeline of GETs of the records, redis.asyncio, bytes"
 FIELDS_LOOP = "plain loop, redis-py, HMGET of the used fields each"
 
 _BATCH = 500
@@ -49,11 +52,13 @@ class ReadStage:
         self._keys = KeySpace(prefix)
         self.store = RedisStore.from_url(url, keys=self._keys, limits=_LIMITS)
         self.plain = PlainHashes(url)
+        self.records = PlainRecords(url)
         self._warm = OnlineFeatures(self.store, ItemCache(_CACHE))
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.plain)
+            await stack.enter_async_context(self.records)
             stack.push_async_callback(self.store.close)
             self._stack = stack.pop_all()
         return self
@@ -112,6 +117,9 @@ class ReadStage:
         """What a plain way read, as encoded rows."""
         return encode_items(self.encoder, ids, list(await values)).block
 
+    def _record_keys(self, ids: Sequence[str]) -> list[bytes]:
+        return [self._keys.item(item_id) for item_id in ids]
+
     def ways(self, ids: Sequence[str]) -> Mapping[str, Way]:
         """Every way to read these items."""
         return {
@@ -121,6 +129,8 @@ class ReadStage:
             LOOP: lambda: self.loop(ids),
             ASYNC_LOOP: lambda: self.async_loop(ids),
             PIPELINE: lambda: self.pipeline(ids),
+            RECORDS_MGET: lambda: self.records.mget(self._record_keys(ids)),
+            RECORDS_GETS: lambda: self.records.gets(self._record_keys(ids)),
             LOOP_ROWS: lambda: self.rows(ids, self.loop(ids)),
             PIPELINE_ROWS: lambda: self.rows(ids, self.pipeline(ids)),
         }

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from feature_store.benchmarks.concurrent_reads import measure_concurrent
 from feature_store.benchmarks.made_items import MadeItems
 from feature_store.benchmarks.read_stage import FETCH_COLD, FIELDS_LOOP, LOOP, READ, ReadStage
 from feature_store.benchmarks.round_trips import TripCounter
@@ -31,17 +32,20 @@ class ReadPlan:
     field_counts: tuple[int, ...] = (4, 16, 64)
     used_fields: int = 4
     trip_items: int = 20
+    at_a_time: tuple[int, ...] = (1, 8, 32)
 
 
 @dataclass(frozen=True, slots=True)
 class ReadTimes:
-    """``by_count`` and ``tcp`` by number of items, ``by_views`` by way, ``by_fields`` by number of fields.
+    """``by_count`` and ``tcp`` by number of items, ``concurrent`` by requests at one time, ``by_views`` by way, ``by_fields``
+    by number of fields.
 
     ``commands`` that the server ran for one request, and ``trips`` on the wire, by way.
     """
 
     by_count: Mapping[int, Times]
     tcp: Mapping[int, Times]
+    concurrent: Mapping[int, Times]
     by_views: Times
     by_fields: Mapping[int, Times]
     commands: Mapping[str, Mapping[str, int]]
@@ -61,6 +65,7 @@ async def measure_reads(url: str, tcp_url: str, plan: ReadPlan) -> ReadTimes:
         await stage.check(items.ids[: plan.compared])
         await stage.fetch_warm(items.ids)
         by_count = {count: await _by_count(stage, count, plan.rounds) for count in plan.counts}
+        concurrent = await measure_concurrent(stage, url, plan.at_a_time, plan.rounds)
         commands = await _commands(stage, url, items.ids[: plan.compared])
     async with ReadStage(tcp_url, items, plan.fields) as stage:
         await stage.fetch_warm(items.ids)
@@ -69,7 +74,7 @@ async def measure_reads(url: str, tcp_url: str, plan: ReadPlan) -> ReadTimes:
     with tempfile.TemporaryDirectory() as folder, TripCounter(url, Path(folder) / "relay") as relay:
         async with ReadStage(relay.url, items, plan.fields) as stage:
             trips = await _trips(stage, relay, items.ids[: plan.trip_items])
-    return ReadTimes(by_count, tcp, by_views, by_fields, commands, trips)
+    return ReadTimes(by_count, tcp, concurrent, by_views, by_fields, commands, trips)
 
 
 async def _by_count(stage: ReadStage, count: int, rounds: int) -> Times:

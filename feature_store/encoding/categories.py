@@ -54,6 +54,10 @@ class VocabularyIds:
         """The ids of many terms; None and empty text are missing."""
         return map(self._id_or_missing.get, texts, repeat(OOV_ID))
 
+    def present_ids_of(self, texts: Iterable[str]) -> Iterator[int]:
+        """The ids of many terms as ``id_of`` gives them: nothing is missing, not even empty text."""
+        return map(self._id_of.get, texts, repeat(OOV_ID))
+
     def to_json(self) -> dict[str, Any]:
         """The fitted state."""
         return {"by": "vocabulary", "terms": list(self.terms)}
@@ -81,6 +85,10 @@ class HashedIds:
     def ids_of(self, texts: Iterable[str | None]) -> Iterator[int]:
         """The ids of many values; None and empty text are missing."""
         return (self.id_of(text) if text else MISSING_ID for text in texts)
+
+    def present_ids_of(self, texts: Iterable[str]) -> Iterator[int]:
+        """The ids of many values as ``id_of`` gives them: nothing is missing, not even empty text."""
+        return map(self.id_of, texts)
 
     def to_json(self) -> dict[str, Any]:
         """The fitted state."""
@@ -112,6 +120,7 @@ class CategoryColumn:
         self.ids = ids
         self.slots = slots
         self.multiple = multiple
+        self._no_ids = (MISSING_ID,) * slots
 
     def encode(self, values: Sequence[RawValue]) -> Ids:
         """Raw values to ids of shape [n, slots]; missing values and unused slots are 0, surplus values are cut unread.
@@ -123,6 +132,19 @@ class CategoryColumn:
         """
         ids = self._encode_lists(values) if self.multiple else self._encode_texts(values)
         return self._encode_any(values) if ids is None else ids
+
+    def encode_one(self, value: RawValue) -> tuple[int, ...]:
+        """One raw value to its ``slots`` ids: what ``encode`` gives for it alone, in a fraction of the time.
+
+        Raises:
+            ValueRefusedError: a value of the wrong type.
+        """
+        if value is None or value == "":
+            return self._no_ids
+        if not self.multiple:
+            return (self.ids.id_of(category_text(value)), *self._no_ids[1:])
+        ids = tuple(self.ids.present_ids_of(islice(_texts(value), self.slots)))
+        return ids + self._no_ids[len(ids) :]
 
     def _encode_texts(self, values: Sequence[RawValue]) -> Ids | None:
         """The ids if every value is text or missing, as stored ones nearly always are; else None."""

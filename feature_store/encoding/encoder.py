@@ -24,6 +24,9 @@ ROW_USER_INPUT = "row_user"
 
 Floats = npt.NDArray[np.float32]
 
+_DEFAULT_ROWS = 4_096
+_TEXT = frozenset({str})
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -45,10 +48,15 @@ class ViewEncoder:
         """Width of ``Block.categories``."""
         return sum(column.slots for column in self.categories)
 
-    @property
+    @cached_property
     def names(self) -> frozenset[str]:
         """The names of the fields."""
         return frozenset(column.name for column in self.categories) | frozenset(column.name for column in self.numbers)
+
+    @cached_property
+    def sorted_names(self) -> tuple[str, ...]:
+        """The names of the fields, sorted."""
+        return tuple(sorted(self.names))
 
     def encode(self, columns: Mapping[str, Sequence[RawValue]], count: int) -> Block:
         """Columns of raw values (field name -> ``count`` values; an absent field is missing everywhere) to a block.
@@ -72,6 +80,34 @@ class ViewEncoder:
         """Records of raw values (one mapping a row; absent names are missing) to a block."""
         names = self.names
         return self.encode({name: [record.get(name) for record in records] for name in names}, len(records))
+
+    def encode_one(self, record: Mapping[str, RawValue]) -> Block:
+        """One record to a block of one row: what ``encode_records([record])`` gives, without its arrays of one value.
+
+        Raises:
+            ValueRefusedError: a value that its field does not accept.
+        """
+        value_of = record.get
+        try:
+            ids = [id_ for column in self.categories for id_ in column.encode_one(value_of(column.name))]
+            numbers = [column.encode_one(value_of(column.name)) for column in self.numbers]
+        except ValueRefusedError:
+            return self.encode_records([record])  # which says the field and the place
+        return Block(np.array([ids], np.int32), np.array([numbers], np.float32))
+
+    def defaults(self, count: int) -> Block:
+        """``count`` rows of a record without values: read-only, and shared with other callers."""
+        rows = self._default_rows
+        if count > _DEFAULT_ROWS:
+            return self.encode({}, count)
+        return Block(rows.categories[:count], rows.numbers[:count])
+
+    @cached_property
+    def _default_rows(self) -> Block:
+        block = self.encode({}, _DEFAULT_ROWS)
+        block.categories.setflags(write=False)
+        block.numbers.setflags(write=False)
+        return block
 
     def refused(self, record: Mapping[str, RawValue]) -> tuple[str, ...]:
         """The fields, sorted, whose values in the record ``encode_records`` does not accept."""
@@ -127,7 +163,7 @@ class FeatureEncoder:
     item_key: str
     history_length: int
 
-    @property
+    @cached_property
     def item_key_column(self) -> CategoryColumn:
         """The field that encodes item ids, for candidates and history alike."""
         for column in self.views["item"].categories:
@@ -148,10 +184,11 @@ class FeatureEncoder:
         An item outside the vocabulary keeps its place as OOV: the event happened.
         """
         out = np.zeros((len(histories), self.history_length), dtype=np.int32)
-        id_of = self.item_key_column.ids.id_of
+        ids_of = self.item_key_column.ids.present_ids_of
         for row, items in enumerate(histories):
             newest = items[-self.history_length :]
-            out[row, : len(newest)] = [id_of(category_text(item)) for item in newest]
+            texts = newest if _TEXT.issuperset(map(type, newest)) else [category_text(item) for item in newest]
+            out[row, : len(texts)] = [*ids_of(texts)]  # type: ignore[arg-type]
         return out
 
     def to_json(self) -> dict[str, Any]:

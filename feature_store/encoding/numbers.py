@@ -34,6 +34,7 @@ class NumberColumn:
         self.fill = fill
         self.shift = shift
         self.scale = scale
+        self._logarithmic = transform in ("log1p", "log1p_standardize")
 
     @classmethod
     def fit(cls, field: NumberField, values: npt.NDArray[np.float64]) -> NumberColumn:
@@ -66,6 +67,20 @@ class NumberColumn:
         encoded = (_squash(raw, self.transform) - self.shift) / self.scale
         return np.clip(encoded, -LARGEST_ENCODED, LARGEST_ENCODED).astype(np.float32)
 
+    def encode_one(self, value: RawValue) -> float:
+        """One raw value as a double: rounded to float32 it is what ``encode`` gives for it alone, in a fraction of the time.
+
+        Raises:
+            ValueRefusedError: a value that is no finite number.
+        """
+        raw = number_value(value)
+        if math.isnan(raw):
+            raw = self.fill
+        raw = min(max(raw, -LARGEST_RAW), LARGEST_RAW)
+        if self._logarithmic:
+            raw = _signed_log1p(raw)
+        return min(max((raw - self.shift) / self.scale, -LARGEST_ENCODED), LARGEST_ENCODED)
+
     def _to_float64(self, values: Sequence[RawValue]) -> npt.NDArray[np.float64]:
         if _NUMBER_OR_MISSING.issuperset(map(type, values)):
             with contextlib.suppress(OverflowError):  # told below, with its place
@@ -94,6 +109,13 @@ class NumberColumn:
     def from_json(cls, state: Mapping[str, Any]) -> NumberColumn:
         """Rebuild from ``to_json``."""
         return cls(state["name"], state["transform"], fill=state["fill"], shift=state["shift"], scale=state["scale"])
+
+
+def _signed_log1p(value: float) -> float:
+    """``_squash`` of one number. numpy's logarithm, not the standard library's: they may differ in the last bit."""
+    if value > 0:
+        return float(np.log1p(value))
+    return -float(np.log1p(-value)) if value < 0 else 0.0
 
 
 def _squash(values: npt.NDArray[np.float64], transform: Transform) -> npt.NDArray[np.float64]:

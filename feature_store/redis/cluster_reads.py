@@ -39,6 +39,9 @@ _MOST_NODES = 1_000
 class ClusterReads:
     """Holds the slot map, corrected by every redirection and fetched anew after every trouble, and a pool for each node."""
 
+    shares_exchanges = False
+    """One node's trouble is no reason to fail those whose keys are elsewhere."""
+
     def __init__(self, seeds: Sequence[Address], open_node: Callable[[Address], StoreNode], *, timeout_s: float) -> None:
         """``timeout_s`` bounds a read with all its redirections; ``seeds`` are asked for the slots, as is every known node."""
         self._seeds = tuple(seeds)

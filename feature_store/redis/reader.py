@@ -1,8 +1,8 @@
 """Reading is built so that no request can meet another's data.
 
-A command runs in a task that no caller can cancel, its reply is checked value by value before the connection goes back to the
-pool, and a connection that delivered something strange never goes back alive. Nothing is retried: a caller's deadline is
-shorter than any second try.
+Callers that wait anyway share an exchange (``feature_store.coalescing``), each with an answer of its own. It runs in a task
+that no caller can cancel, its reply is checked value by value before the connection goes back to the pool, and a connection
+that delivered something strange never goes back alive. Nothing is retried: a caller's deadline is shorter than any second try.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from feature_store.breaker import BreakerRule, CircuitBreaker
+from feature_store.coalescing import Coalescer, CoalescingRule, Question
 from feature_store.detached import DetachedCalls
 from feature_store.errors import StoreUnavailableError
 from feature_store.keys import KeySpace
 from feature_store.redis.topology import Servers, open_servers
 from feature_store.store_settings import ReadLimits
-from feature_store.stored import StoredRecords, read_reply
+from feature_store.stored import StoredRecords, read_shared_reply
 
 ResultT = TypeVar("ResultT")
+_EXCHANGES = 8
+_PINGS = 8
 
 
 class RedisStore:
@@ -27,8 +30,9 @@ class RedisStore:
     def __init__(self, servers: Servers, keys: KeySpace, limits: ReadLimits, breaker: CircuitBreaker) -> None:
         self._servers = servers
         self._keys = keys
-        self._calls = DetachedCalls(limits.outstanding)
+        self._pings = DetachedCalls(_PINGS)
         self._breaker = breaker
+        self._reads = Coalescer(self._exchange, _coalescing(servers, limits), breaker)
 
     @classmethod
     def from_url(
@@ -47,26 +51,23 @@ class RedisStore:
         limits = limits or ReadLimits()
         return cls(open_servers(url, limits), keys or KeySpace(), limits, breaker or CircuitBreaker(BreakerRule()))
 
-    async def read(self, user_id: str, item_ids: Sequence[str]) -> StoredRecords:
-        """The user's features and history, and the items' features, in one round trip.
+    async def read(self, user_id: str, item_ids: Sequence[str], timeout_s: float | None = None) -> StoredRecords:
+        """The user's features and history, and the items' features, in one round trip, which other callers may share.
 
-        That is two GETs and an MGET of the items, written at once; in a cluster, one such exchange with every node that holds
-        some of the keys, all at the same time.
+        That is two GETs for each caller and an MGET of all items, written at once; in a cluster, where nothing is shared, one
+        such exchange with every node that holds some of the keys, all at the same time.
 
         Cancelling the caller leaves the exchange running to its own timeout.
+
+        Args:
+            timeout_s: when the caller gives up; the exchange has timeouts of its own (``ReadLimits``).
 
         Raises:
             StoreUnavailableError: no usable answer; ``reason`` says why.
         """
         if not self._breaker.permits():
             raise StoreUnavailableError("circuit_open")
-        ids = list(item_ids)
-        try:
-            return await self._calls.run(lambda: self._reported(lambda: self._read(user_id, ids)))
-        except StoreUnavailableError as error:
-            if error.reason in ("pool_exhausted", "closed"):
-                self._breaker.abandoned()  # the call may never have been started
-            raise
+        return await self._reads.ask(user_id, item_ids, timeout_s)
 
     async def ping(self) -> None:
         """Prove that the store answers; heard by the circuit breaker, but never held back by it.
@@ -74,11 +75,12 @@ class RedisStore:
         Raises:
             StoreUnavailableError: it does not.
         """
-        await self._calls.run(lambda: self._reported(self._servers.ping))
+        await self._pings.run(lambda: self._reported(self._servers.ping))
 
     async def close(self) -> None:
         """Let the exchanges under way end (their timeouts bound the wait) and close every connection."""
-        await self._calls.close()
+        await self._reads.close()
+        await self._pings.close()
         await self._servers.close()
 
     async def _reported(self, exchange: Callable[[], Awaitable[ResultT]]) -> ResultT:
@@ -97,10 +99,26 @@ class RedisStore:
         self._breaker.succeeded()
         return result
 
-    async def _read(self, user_id: str, item_ids: list[str]) -> StoredRecords:
-        own = [self._keys.user(user_id), self._keys.history(user_id)]
-        async with self._servers.held_values(own, [*map(self._keys.item, item_ids)]) as held:
-            stored = read_reply(user_id, item_ids, held.values)
-            if stored.mixed_up:
+    async def _exchange(self, questions: Sequence[Question]) -> Sequence[StoredRecords]:
+        return await self._reported(lambda: self._read(questions))
+
+    async def _read(self, questions: Sequence[Question]) -> list[StoredRecords]:
+        keys = self._keys
+        own: list[bytes] = []
+        items: list[bytes] = []
+        for question in questions:
+            own += (keys.user(question.user_id), keys.history(question.user_id))
+            items += map(keys.item, question.item_ids)
+        async with self._servers.held_values(own, items) as held:
+            asked = [(question.user_id, question.item_ids) for question in questions]
+            answers, mixed_up = read_shared_reply(asked, held.values)
+            if mixed_up:
                 await held.distrust()
-            return stored
+            return answers
+
+
+def _coalescing(servers: Servers, limits: ReadLimits) -> CoalescingRule:
+    """Where nothing is shared each question leaves at once, and waits for a connection on its own."""
+    if not servers.shares_exchanges:
+        return CoalescingRule(limits.outstanding, limits.outstanding, limits.pool_timeout_s, questions=1)
+    return CoalescingRule(min(_EXCHANGES, limits.connections), limits.outstanding, limits.pool_timeout_s)

@@ -23,6 +23,10 @@ Client = Redis | RedisCluster
 class Servers(Protocol):
     """What the read path needs of a server, of the master behind sentinels, or of a cluster."""
 
+    @property
+    def shares_exchanges(self) -> bool:
+        """Whether several callers' keys belong into one exchange: all go the same way, and fail or arrive together."""
+
     def held_values(self, single: Sequence[bytes], many: Sequence[bytes]) -> AbstractAsyncContextManager[HeldValues]:
         """The values of the keys in one round trip, the connections held until the context ends.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -13,7 +14,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from feature_store.errors import StoreUnavailableError
 from feature_store.redis.connections import ask, driver_errors
-from feature_store.redis.value_replies import get_reply, mget_reply, packed_get, packed_mget
+from feature_store.redis.value_replies import get_replies, mget_reply, packed_get, packed_mget
 from feature_store.stored import ReadValue
 
 _TEARDOWN_PAUSE_S = 1.0
@@ -30,6 +31,8 @@ class HeldValues:
 
 class StoreNode:
     """A pool, and the rules by which the read path uses it."""
+
+    shares_exchanges = True
 
     def __init__(self, pool: BlockingConnectionPool) -> None:
         self._pool = pool
@@ -98,13 +101,20 @@ class StoreNode:
 
 
 async def _exchange(connection: AbstractConnection, single: Sequence[bytes], many: Sequence[bytes]) -> list[ReadValue]:
-    """Everything is written at once. Anything but sound replies costs the connection: more of them may be on their way."""
+    """Everything is written at once. Anything but sound replies costs the connection: more of them may be on their way.
+
+    One timeout bounds it all. The driver's own would be a timer for every reply, and a task for what is written.
+    """
     commands = [*map(packed_get, single), *([packed_mget(many)] if many else [])]
+    limit_s, connection.socket_timeout = connection.socket_timeout, None
     try:
         with driver_errors():
-            await connection.send_packed_command(b"".join(commands))
-            values = [await get_reply(connection) for _ in single]
-            return values + await mget_reply(connection, len(many)) if many else values
+            async with asyncio.timeout(limit_s):
+                await connection.send_packed_command(b"".join(commands))
+                values = await get_replies(connection, len(single))
+                return values + await mget_reply(connection, len(many)) if many else values
     except BaseException:
         await connection.disconnect(nowait=True)
         raise
+    finally:
+        connection.socket_timeout = limit_s

@@ -38,15 +38,29 @@ async def get_reply(connection: AbstractConnection) -> ReadValue:
         StoreUnavailableError: it is none.
         redis.RedisError: an error reply that does not tell of the value's type.
     """
-    try:
-        reply = await connection.read_response()
-    except driver.ResponseError as error:
-        if is_wrong_type(error):
-            return RecordWrongTypeError("another Redis type than a string")
-        raise
-    if isinstance(reply, bytes | None):
-        return reply
-    raise StoreUnavailableError("protocol", "GET was not answered by a value")
+    return (await get_replies(connection, 1))[0]
+
+
+async def get_replies(connection: AbstractConnection, count: int) -> list[ReadValue]:
+    """The replies to so many GETs.
+
+    Raises:
+        StoreUnavailableError: one is none.
+        redis.RedisError: an error reply that does not tell of the value's type.
+    """
+    values: list[ReadValue] = []
+    for _ in range(count):
+        try:
+            reply = await connection.read_response()
+        except driver.ResponseError as error:
+            if not is_wrong_type(error):
+                raise
+            reply = RecordWrongTypeError("another Redis type than a string")
+        else:
+            if not isinstance(reply, bytes | None):
+                raise StoreUnavailableError("protocol", "GET was not answered by a value")
+        values.append(reply)
+    return values
 
 
 async def mget_reply(connection: AbstractConnection, count: int) -> list[ReadValue]:

@@ -78,7 +78,7 @@ class _Load:
     def __init__(self, plan: TrafficPlan) -> None:
         self.plan = plan
         self.requests = plan.bodies.requests()
-        self.draws = np.random.default_rng(plan.seed).integers(0, len(self.requests), 1 << 16).tolist()
+        self.draws: list[int] = np.random.default_rng(plan.seed).integers(0, len(self.requests), 1 << 16).tolist()
         self.sent = 0
         self.counting = False
         self.stopped = False

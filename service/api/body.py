@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Generator, Iterable, Sequence
+from types import CoroutineType, coroutine
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
+from starlette.types import Message, Receive
 
+from service.api.media import body_media
 from service.errors import BodyTooLargeError, BodyTooSlowError, BodyUnreadableError, FieldProblem, RequestInvalidError
 
 Schema = TypeVar("Schema", bound=BaseModel)
@@ -27,45 +30,92 @@ _UNION_PARTS = frozenset({"int", "str", "bool", "float", "list[union[str,int]]"}
 
 
 async def read_body(request: Request, limit_bytes: int, timeout_s: float) -> bytes:
-    """The whole body, if it is within the limit.
-
-    Of a longer one some more is read and dropped: a client that is still sending would meet a reset, not the answer.
+    """The whole body, if it is within the limit and declared as JSON.
 
     Raises:
         BodyTooLargeError: it is longer.
         BodyTooSlowError: it was not whole after ``timeout_s``.
         BodyUnreadableError: not declared as JSON, compressed, or the client left.
     """
-    _check_media(request)
+    body_media(request.scope["headers"])
+    return await receive_body(request.receive, limit_bytes, timeout_s)
+
+
+async def receive_body(receive: Receive, limit_bytes: int, timeout_s: float) -> bytes:
+    """The whole body, if it is within the limit. One that came with its headers, as most do, costs no timer.
+
+    Of a longer one some more is read and dropped: a client that is still sending would meet a reset, not the answer.
+
+    Raises:
+        BodyTooLargeError: it is longer.
+        BodyTooSlowError: it was not whole after ``timeout_s``.
+        BodyUnreadableError: the client left.
+    """
+    waiting = receive()
+    if not isinstance(waiting, CoroutineType):
+        return await _receive_in_time(waiting, receive, limit_bytes, timeout_s)
+    try:
+        pending = waiting.send(None)
+    except StopIteration as done:
+        message: Message = done.value
+        if not message.get("more_body") and message["type"] == "http.request":
+            body: bytes = message.get("body", b"")
+            if len(body) > limit_bytes:
+                raise BodyTooLargeError(limit_bytes) from None
+            return body
+        return await _receive_in_time(_already(message), receive, limit_bytes, timeout_s)
+    return await _receive_in_time(_begun(waiting, pending), receive, limit_bytes, timeout_s)
+
+
+async def _receive_in_time(first: Awaitable[Message], receive: Receive, limit_bytes: int, timeout_s: float) -> bytes:
     try:
         async with asyncio.timeout(timeout_s):
-            return await _read_within(request, limit_bytes)
+            return await _receive_within(first, receive, limit_bytes)
     except TimeoutError:
         raise BodyTooSlowError(f"the body was not whole after {timeout_s:g} s") from None
-    except ClientDisconnect:
-        raise BodyUnreadableError("the client left before the body was whole") from None
 
 
-async def _read_within(request: Request, limit_bytes: int) -> bytes:
+async def _receive_within(first: Awaitable[Message], receive: Receive, limit_bytes: int) -> bytes:
     body = bytearray()
     length = 0
-    async for chunk in request.stream():
+    message = await first
+    while True:
+        if message["type"] == "http.disconnect":
+            raise BodyUnreadableError("the client left before the body was whole")
+        chunk = message.get("body", b"")
         length += len(chunk)
         if length <= limit_bytes:
             body += chunk
         elif length > _PATIENCE * limit_bytes:
             break
+        if not message.get("more_body", False):
+            break
+        message = await receive()
     if length > limit_bytes:
         raise BodyTooLargeError(limit_bytes)
     return bytes(body)
 
 
-def _check_media(request: Request) -> None:
-    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media != "application/json":
-        raise BodyUnreadableError("send the header Content-Type: application/json", unsupported_media=True)
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise BodyUnreadableError("compressed bodies are not accepted", unsupported_media=True)
+async def _already(message: Message) -> Message:
+    return message
+
+
+@coroutine
+def _begun(waiting: CoroutineType[Any, Any, Message], pending: Any) -> Generator[Any, Any, Message]:
+    """Await the rest of a coroutine that was started by hand and waits for ``pending`` (PEP 492: what it yielded goes up)."""
+    message: Message
+    while True:
+        try:
+            yield pending
+        except BaseException as error:  # a timeout or the request's end: it belongs inside the coroutine
+            try:
+                pending = waiting.throw(error)
+            except StopIteration as done:
+                message = done.value
+                return message
+        else:
+            message = yield from waiting.__await__()
+            return message
 
 
 def parse_body(schema: type[Schema], body: bytes) -> Schema:

@@ -1,24 +1,29 @@
-"""Which arms a unit is in, and the params that follow. Pure, no I/O; at most two hashes per layer."""
+"""Which arms a unit is in, and the params that follow. Pure, no I/O; at most two hashes per layer.
+
+``assign`` is the plain way; ``PreparedPlan`` gives the same for less, once a plan is in force.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from service.experiments.bucketing import bucket_of, canonical_unit_id
+import msgspec
+
+from service.experiments.bucketing import bucket_of, canonical_unit_id, hashed_unit_id, prepared_draw
 from service.experiments.errors import OverrideInvalidError
 from service.experiments.params import ParamName, Params, ParamValue
 from service.experiments.plan import Arm, Experiment, ExperimentPlan, Layer
 
-__all__ = ["Assigned", "Assignment", "OverrideInvalidError", "assign"]
+__all__ = ["Assigned", "Assignment", "OverrideInvalidError", "PreparedPlan", "assign"]
 
 _NAMES_SHOWN = 20
+_PARAMS_KEPT = 1_000
 _NO_OVERRIDES: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
+class Assignment(msgspec.Struct, frozen=True, gc=False):
     """A unit's arm in one layer.
 
     ``bucket`` is the unit's place in the experiment's arm draw, ``layer_bucket`` its place in the layer's traffic draw. With
@@ -33,8 +38,7 @@ class Assignment:
     forced: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Assigned:
+class Assigned(msgspec.Struct, frozen=True, gc=False):
     """Everything the plan decides for one unit: at most one assignment per layer, in the plan's order."""
 
     params: Params
@@ -63,6 +67,62 @@ def assign(plan: ExperimentPlan, unit_id: str | int, overrides: Mapping[str, str
         changes.update(arm.changes)
         assignments.append(Assignment(layer.name, experiment.name, arm.name, bucket, layer_bucket, override is not None))
     return Assigned(plan.defaults.with_changes(changes), tuple(assignments))
+
+
+@dataclass(frozen=True, slots=True)
+class _PreparedLayer:
+    """A layer that has traffic, with its draw and, by name, those of its experiments."""
+
+    layer: Layer
+    draw: Callable[[bytes], int]
+    arm_draws: Mapping[str, Callable[[bytes], int]]
+
+
+class PreparedPlan:
+    """``assign`` for one plan: the salts are hashed once, and the params of arms that go together are made once."""
+
+    def __init__(self, plan: ExperimentPlan) -> None:
+        self.plan = plan
+        self._layers = [_prepared(layer) for layer in plan.layers if layer.experiment_by_bucket.owners]
+        self._params: dict[tuple[int, ...], Params] = {}
+
+    def assign(self, unit_id: str | int, overrides: Mapping[str, str] = _NO_OVERRIDES) -> Assigned:
+        """See ``assign``; the same errors, but that a plan without traffic hashes nothing and so takes any text."""
+        if overrides:
+            return assign(self.plan, unit_id, overrides)
+        if not self._layers:
+            canonical_unit_id(unit_id)
+            return Assigned(self.plan.defaults, ())
+        unit = hashed_unit_id(unit_id)
+        assignments: list[Assignment] = []
+        arms: list[Arm] = []
+        for prepared in self._layers:
+            layer = prepared.layer
+            layer_bucket = prepared.draw(unit)
+            experiment = layer.experiment_by_bucket.owner_of(layer_bucket)
+            if experiment is None:
+                continue
+            bucket = prepared.arm_draws[experiment.name](unit)
+            arm = _drawn_arm(experiment, bucket)
+            assignments.append(Assignment(layer.name, experiment.name, arm.name, bucket, layer_bucket, False))
+            if arm.changes:
+                arms.append(arm)
+        return Assigned(self._params_of(arms) if arms else self.plan.defaults, tuple(assignments))
+
+    def _params_of(self, arms: list[Arm]) -> Params:
+        key = tuple(map(id, arms))  # the plan keeps its arms alive; to hash what an arm says would take longer than all else
+        params = self._params.get(key)
+        if params is None:
+            if len(self._params) >= _PARAMS_KEPT:
+                self._params.clear()
+            changes = {name: value for arm in arms for name, value in arm.changes}
+            params = self._params[key] = self.plan.defaults.with_changes(changes)
+        return params
+
+
+def _prepared(layer: Layer) -> _PreparedLayer:
+    draws = {each.name: prepared_draw(each.salt, each.num_buckets) for each in layer.experiments}
+    return _PreparedLayer(layer, prepared_draw(layer.salt, layer.num_buckets), draws)
 
 
 def _drawn_arm(experiment: Experiment, bucket: int) -> Arm:

@@ -7,6 +7,7 @@ adds no colon: the hash is of the unit id alone, so that ``bucket_of(user_id, ""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import md5
 
 from service.experiments.errors import DrawInvalidError, UnitIdInvalidError
@@ -40,18 +41,38 @@ def bucket_of(unit_id: str | int, salt: str, num_buckets: int) -> int:
         DrawInvalidError: the salt has no UTF-8 form, or ``num_buckets`` is not a positive integer.
     """
     text = canonical_unit_id(unit_id)
+    draw = prepared_draw(salt, num_buckets)
+    return draw(hashed_unit_id(text))
+
+
+def hashed_unit_id(unit_id: str | int) -> bytes:
+    """The bytes of a unit id that a prepared draw takes.
+
+    Raises:
+        UnitIdInvalidError: see ``canonical_unit_id``; also a lone surrogate, which UTF-8 cannot write.
+    """
+    try:
+        return canonical_unit_id(unit_id).encode("utf-8")
+    except UnicodeEncodeError:
+        raise UnitIdInvalidError("the unit id holds a lone surrogate, which UTF-8 cannot write") from None
+
+
+def prepared_draw(salt: str, num_buckets: int) -> Callable[[bytes], int]:
+    """``bucket_of`` for one salt, prepared: from ``hashed_unit_id`` to the bucket. The salt is hashed once, here.
+
+    Raises:
+        DrawInvalidError: the salt has no UTF-8 form, or ``num_buckets`` is not a positive integer.
+    """
     if type(num_buckets) is not int or num_buckets < 1:
         raise DrawInvalidError("num_buckets must be an integer of at least 1")
     try:
-        hashed = (f"{salt}:{text}" if salt else text).encode("utf-8")
+        salted = md5(f"{salt}:".encode() if salt else b"", usedforsecurity=False)
     except UnicodeEncodeError:
-        raise _unencodable(salt) from None
-    return int.from_bytes(md5(hashed, usedforsecurity=False).digest(), "big") % num_buckets
+        raise DrawInvalidError("the salt holds a lone surrogate, which UTF-8 cannot write") from None
 
+    def bucket(unit: bytes) -> int:
+        hashed = salted.copy()
+        hashed.update(unit)
+        return int.from_bytes(hashed.digest(), "big") % num_buckets
 
-def _unencodable(salt: str) -> DrawInvalidError | UnitIdInvalidError:
-    try:
-        salt.encode("utf-8")
-    except UnicodeEncodeError:
-        return DrawInvalidError("the salt holds a lone surrogate, which UTF-8 cannot write")
-    return UnitIdInvalidError("the unit id holds a lone surrogate, which UTF-8 cannot write")
+    return bucket

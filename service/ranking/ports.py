@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from feature_store.encoding.encoder import Block, FeatureEncoder
+from feature_store.encoding.encoder import Block, FeatureEncoder, Floats
 from feature_store.encoding.values import RawValue
+from feature_store.item_table import ItemTable
 from service.experiments.plan_source import ActivePlan
 from service.ranking.query import Answer
 from service.scoring.batch import Scored, ScoringRequest
@@ -31,6 +32,8 @@ class FetchedFeatures(Protocol):
     @property
     def items(self) -> Block: ...
     @property
+    def item_part(self) -> Floats | None: ...
+    @property
     def unknown_items(self) -> int: ...
     @property
     def stale_items(self) -> int: ...
@@ -48,7 +51,13 @@ class FeatureSource(Protocol):
     """The online features of one request, in one round trip."""
 
     async def fetch(
-        self, user_id: str, item_ids: Sequence[str], encoder: FeatureEncoder, timeout_s: float
+        self,
+        user_id: str,
+        item_ids: Sequence[str],
+        encoder: FeatureEncoder,
+        timeout_s: float,
+        *,
+        item_table: ItemTable | None = None,
     ) -> FetchedFeatures: ...
 
 
@@ -69,6 +78,8 @@ class ServableModel(Protocol):
     def uses_history(self) -> bool: ...
     @property
     def has_attention(self) -> bool: ...
+    @property
+    def item_table(self) -> ItemTable | None: ...
 
     async def score(self, request: ScoringRequest, deadline: float) -> Scored: ...
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from typing import Any
 
-import numpy as np
+import numpy.typing as npt
 
 from service.errors import FieldProblem, RequestInvalidError
-from service.experiments.assignment import Assigned, OverrideInvalidError, assign
+from service.experiments.assignment import Assigned, OverrideInvalidError, PreparedPlan
+from service.experiments.plan import ExperimentPlan
 from service.ranking.encode import EncodedQuery, encode_query
+from service.ranking.order import best_first
 from service.ranking.ports import FeatureSource, FetchedFeatures, RankObserver, ServableModel, Snapshot, SnapshotSource
 from service.ranking.query import Answer, ArmTaken, Degraded, Freshness, ModelUsed, RankQuery
 from service.ranking.stages import StageClock
@@ -25,7 +27,7 @@ _FAILURES: Mapping[type[Exception], str] = {
 
 
 class Ranker:
-    """Answers queries from the snapshot in force. Stateless between requests."""
+    """Answers queries from the snapshot in force. Between requests it keeps nothing but the plan prepared."""
 
     def __init__(
         self,
@@ -41,6 +43,7 @@ class Ranker:
         self._observer = observer
         self._store_timeout_s = store_timeout_s
         self._wall_clock = wall_clock
+        self._prepared: PreparedPlan | None = None
 
     async def rank(self, query: RankQuery, clock: StageClock) -> Answer:
         """Rank the candidates, or say why the answer is degraded.
@@ -50,45 +53,57 @@ class Ranker:
             OverloadedError: the model's queue is full; no scoring was done.
         """
         snapshot = self._snapshots.snapshot
-        _check_fields(query, snapshot)
-        assigned = _assign(snapshot, query)
+        if query.context or query.candidate_features:
+            _check_fields(query, snapshot)
+        assigned = self._assign(snapshot.active.plan, query)
         model = snapshot.models[assigned.params.model]
-        ranked_by = assigned.params.score or model.score_names[0]
+        names = model.score_names
+        ranked_by = assigned.params.score or names[0]
         clock.lap("assign")
         fetched = await self._fetch(query, model)
-        clock.lap("fetch")
-        clock.book("fetch", max(0.0, clock.timings_ms["fetch"] - fetched.encoding_ms))
-        encoded = encode_query(
-            model.encoder,
-            query,
-            fetched,
-            uses_history=model.uses_history,
-            attention=query.explain_attention and model.has_attention,
-        )
-        clock.lap("encode")
-        clock.book("encode", clock.timings_ms["encode"] + fetched.encoding_ms)
+        clock.lap("fetch", fetched.encoding_ms)
+        attention = query.explain_attention and model.has_attention
+        encoded = encode_query(model.encoder, query, fetched, uses_history=model.uses_history, attention=attention)
+        clock.lap("encode", -fetched.encoding_ms)
         scores, failure = await _score(model, encoded, query.deadline, clock)
+        order, named = _ordered(scores, ranked_by, names, len(query.candidates), query.top_k or assigned.params.top_k)
+        weights, history = _attention(scores, order, encoded.history)
+        behind = _history_behind(query, fetched)
+        generation = snapshot.active.generation
         answer = Answer(
-            order=_order(scores, ranked_by, len(query.candidates), query.top_k or assigned.params.top_k),
+            order=order,
             ranked_by=ranked_by,
-            scores=None,
+            scores=named,
             model=ModelUsed(model.name, model.version, model.digest),
-            arms=_arms(assigned, snapshot),
-            generation=snapshot.active.generation,
-            freshness=self._freshness(query, fetched, encoded),
-            degraded=_degraded(query, fetched, encoded, failure),
+            arms=_arms(assigned, generation),
+            generation=generation,
+            freshness=self._freshness(query, fetched, encoded, behind=behind),
+            degraded=_degraded(query, fetched, encoded, failure, behind=behind),
             timings_ms=clock.timings_ms,
+            attention=weights,
+            attention_history=history,
         )
-        answer = _with_scores(answer, scores, model, encoded)
         self._observer.answered(answer, len(query.candidates))
         return answer
+
+    def _assign(self, plan: ExperimentPlan, query: RankQuery) -> Assigned:
+        prepared = self._prepared
+        if prepared is None or prepared.plan is not plan:
+            prepared = self._prepared = PreparedPlan(plan)
+        try:
+            return prepared.assign(query.user_id, query.overrides)
+        except OverrideInvalidError as error:
+            raise RequestInvalidError([FieldProblem("overrides", str(error))]) from None
 
     async def _fetch(self, query: RankQuery, model: ServableModel) -> FetchedFeatures:
         remaining = query.deadline - time.monotonic()
         timeout_s = max(0.0, min(self._store_timeout_s, remaining))
-        return await self._features.fetch(query.user_id, query.candidates, model.encoder, timeout_s)
+        table = model.item_table
+        if table is not None and _needs_item_inputs(query, model):
+            table = None
+        return await self._features.fetch(query.user_id, query.candidates, model.encoder, timeout_s, item_table=table)
 
-    def _freshness(self, query: RankQuery, fetched: FetchedFeatures, encoded: EncodedQuery) -> Freshness:
+    def _freshness(self, query: RankQuery, fetched: FetchedFeatures, encoded: EncodedQuery, *, behind: bool) -> Freshness:
         now = self._wall_clock()
         from_request = query.history is not None
         return Freshness(
@@ -97,7 +112,7 @@ class Ranker:
             history_length=len(encoded.history),
             history_age_ms=None if from_request else _age_ms(now, fetched.history_written_at),
             history_version=None if from_request else fetched.history_version,
-            history_behind=_history_behind(query, fetched),
+            history_behind=behind,
             unknown_candidates=fetched.unknown_items,
             stale_candidates=fetched.stale_items,
             missing=encoded.missing,
@@ -122,11 +137,11 @@ def _check_fields(query: RankQuery, snapshot: Snapshot) -> None:
         raise RequestInvalidError(problems)
 
 
-def _assign(snapshot: Snapshot, query: RankQuery) -> Assigned:
-    try:
-        return assign(snapshot.active.plan, query.user_id, query.overrides)
-    except OverrideInvalidError as error:
-        raise RequestInvalidError([FieldProblem("overrides", str(error))]) from None
+def _needs_item_inputs(query: RankQuery, model: ServableModel) -> bool:
+    """Whether the items' own inputs must reach the graph: what was derived from stored ones is not of what was sent."""
+    if query.explain_attention and model.has_attention:
+        return True
+    return bool(query.candidate_features) and not model.encoder.views["item"].names.isdisjoint(query.candidate_features)
 
 
 async def _score(
@@ -138,55 +153,57 @@ async def _score(
     except (DeadlinePassedError, ScoringFailedError, ScorerClosedError) as error:
         clock.lap("queue")
         return None, _FAILURES[type(error)]
-    clock.lap("queue")
     # What the run did not take was waiting: for the run, and for the event loop after it.
-    clock.book("queue", max(0.0, clock.timings_ms["queue"] - scored.score_ms))
+    clock.lap("queue", scored.score_ms)
     clock.book("score", scored.score_ms)
     return scored.scores, None
 
 
-def _order(scores: Scores | None, ranked_by: str, count: int, top_k: int | None) -> list[int]:
-    """Best first; equal scores keep the order they came in."""
-    kept = count if top_k is None else min(top_k, count)
+def _ordered(
+    scores: Scores | None, ranked_by: str, names: Sequence[str], rows: int, top_k: int | None
+) -> tuple[list[int], dict[str, list[float]] | None]:
+    """Places of the candidates, best first, equal scores as they came; and the named scores in that order."""
+    kept = rows if top_k is None else min(top_k, rows)
     if scores is None:
-        return list(range(kept))
-    order: list[int] = np.argsort(-scores.values[ranked_by], kind="stable")[:kept].tolist()
-    return order
+        return list(range(kept)), None
+    values = scores.values
+    order = best_first(values[ranked_by], kept)
+    return _listed(order), {name: _listed(values[name].take(order)) for name in names}
 
 
-def _with_scores(answer: Answer, scores: Scores | None, model: ServableModel, encoded: EncodedQuery) -> Answer:
-    if scores is None:
-        return answer
-    named = {name: scores.values[name][answer.order].tolist() for name in model.score_names}
-    attention, history = _attention(scores, answer.order, encoded.history)
-    return replace(answer, scores=named, attention=attention, attention_history=history)
+def _listed(column: npt.NDArray[Any]) -> list[Any]:
+    listed: list[Any] = column.tolist()
+    return listed
 
 
-def _attention(scores: Scores, order: list[int], history: Sequence[str]) -> tuple[list[list[float]] | None, list[str] | None]:
-    if "attention" not in scores.values:
+def _attention(
+    scores: Scores | None, order: list[int], history: Sequence[str]
+) -> tuple[list[list[float]] | None, list[str] | None]:
+    if scores is None or "attention" not in scores.values:
         return None, None
     weights = scores.values["attention"][order, : len(history)]
     return weights.tolist(), list(history)
 
 
-def _arms(assigned: Assigned, snapshot: Snapshot) -> tuple[ArmTaken, ...]:
+def _arms(assigned: Assigned, generation: int) -> tuple[ArmTaken, ...]:
     return tuple(
-        ArmTaken(each.layer, each.experiment, each.arm, each.bucket, snapshot.active.generation, each.forced)
-        for each in assigned.assignments
+        [ArmTaken(each.layer, each.experiment, each.arm, each.bucket, generation, each.forced) for each in assigned.assignments]
     )
 
 
-def _degraded(query: RankQuery, fetched: FetchedFeatures, encoded: EncodedQuery, failure: str | None) -> Degraded | None:
+def _degraded(
+    query: RankQuery, fetched: FetchedFeatures, encoded: EncodedQuery, failure: str | None, *, behind: bool
+) -> Degraded | None:
     """The worst thing that happened to this answer, or None. Of a history that is behind ``Freshness`` tells in any case."""
     total = len(query.candidates)
     if failure is not None:
         return Degraded("input_order", failure, 0, total)
     if fetched.unavailable is not None:
         return Degraded("default_features", fetched.unavailable, total, total)
-    faults = (*fetched.faults, *encoded.faults)
+    faults = fetched.faults or encoded.faults
     if faults:
         return Degraded("default_features", faults[0], total, total)
-    if _history_behind(query, fetched):
+    if behind:
         return Degraded("stale_history", "history_version_behind", total, total)
     return None
 

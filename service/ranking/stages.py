@@ -13,14 +13,17 @@ class StageClock:
     __slots__ = ("_last", "started", "timings_ms")
 
     def __init__(self, started: float | None = None) -> None:
-        self.started = time.monotonic() if started is None else started
-        self._last = self.started
+        self._last = self.started = time.monotonic() if started is None else started
         self.timings_ms: dict[str, float] = {}
 
-    def lap(self, stage: str) -> None:
-        """Book the time since the last lap under ``stage``."""
+    def lap(self, stage: str, elsewhere_ms: float = 0.0) -> None:
+        """Book the time since the last lap under ``stage``, but for ``elsewhere_ms`` of it, which another stage is booked for.
+
+        Below zero: that much of an earlier lap belongs here.
+        """
         now = time.monotonic()
-        self.timings_ms[stage] = (now - self._last) * 1e3
+        lasted_ms = (now - self._last) * 1e3 - elsewhere_ms
+        self.timings_ms[stage] = lasted_ms if lasted_ms > 0.0 else 0.0
         self._last = now
 
     def book(self, stage: str, milliseconds: float) -> None:

@@ -91,7 +91,7 @@ def merge(requests: Sequence[ScoringRequest], inputs: Sequence[GraphInput]) -> d
 def split(outputs: Mapping[str, Array], requests: Sequence[ScoringRequest]) -> list[Scores]:
     """The outputs of one run, [all rows] or [all rows, history length], to each request's own rows.
 
-    Slices are copied: a view would keep the whole batch alive for as long as one answer is.
+    Slices are copied: a view would keep the whole batch alive for as long as one answer is. A request that was alone has all.
 
     Raises:
         ValueError: an output has not one entry a row.
@@ -100,13 +100,33 @@ def split(outputs: Mapping[str, Array], requests: Sequence[ScoringRequest]) -> l
     for name, array in outputs.items():
         if array.shape[0] != starts[-1]:
             raise ValueError(f"output {name}: {array.shape[0]} entries for {starts[-1]} rows")
+    alone = len(requests) == 1
     return [
         Scores(
             {
-                name: array[start : start + request.rows].copy()
+                name: array if alone else array[start : start + request.rows].copy()
                 for name, array in outputs.items()
                 if name != ATTENTION or request.want_attention
             }
         )
         for start, request in zip(starts, requests, strict=False)
     ]
+
+
+def divide(request: ScoringRequest, start: int, stop: int) -> ScoringRequest:
+    """The rows ``start`` to ``stop`` of a request of several rows, as views.
+
+    What is of the user has one entry and goes with each part; what has as many entries as the request has rows is sliced.
+    """
+    inputs = {
+        name: array[start:stop] if array.ndim and array.shape[0] == request.rows else array
+        for name, array in request.inputs.items()
+    }
+    return ScoringRequest(inputs, stop - start, request.want_attention)
+
+
+def join(parts: Sequence[Scores]) -> Scores:
+    """The scores of a divided request from those of all its parts, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    return Scores({name: np.concatenate([part.values[name] for part in parts]) for name in parts[0].values})

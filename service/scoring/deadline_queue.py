@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from dataclasses import dataclass
 from itertools import count
 from typing import Generic, TypeVar
@@ -19,6 +20,7 @@ class Place(Generic[T]):
 
     value: T | None
     rows: int
+    deadline: float
     waiting: bool = True
 
 
@@ -37,7 +39,7 @@ class DeadlineQueue(Generic[T]):
 
     def push(self, value: T, *, rows: int, deadline: float) -> Place[T]:
         """Join the line; the place returned is what ``withdraw`` takes."""
-        place = Place(value, rows)
+        place = Place(value, rows, deadline)
         heapq.heappush(self._heap, (deadline, next(self._arrivals), place))
         self._length += 1
         self.rows += rows
@@ -56,22 +58,48 @@ class DeadlineQueue(Generic[T]):
             self._heap = [each for each in self._heap if each[2].waiting]
             heapq.heapify(self._heap)
 
-    def take(self, max_rows: int) -> list[T]:
-        """The next entries that fit ``max_rows`` together; an entry larger than that is taken alone.
-
-        Stops at the first entry that does not fit: it heads the next batch, and no later deadline overtakes it.
-        """
-        taken: list[T] = []
-        free = max_rows
+    def head(self) -> Place[T] | None:
+        """Who is next."""
         while self._heap:
             place = self._heap[0][2]
             if place.waiting:
-                if taken and place.rows > free:
-                    break
-                free -= place.rows
-                taken.append(self._leave(place))
+                return place
+            heapq.heappop(self._heap)
+        return None
+
+    def lessen(self, place: Place[T], rows: int) -> None:
+        """So many rows of an entry are served; the rest, at least one row, keeps its place."""
+        assert place.waiting
+        assert 0 < rows < place.rows
+        place.rows -= rows
+        self.rows -= rows
+
+    def take(self, max_rows: int, max_rows_each: float = math.inf) -> list[T]:
+        """The next entries that fit ``max_rows`` together; the first is taken in any case.
+
+        Stops at the first entry that does not fit, or has more than ``max_rows_each``: it heads the next batch, and no later
+        deadline overtakes it. An entry with more than ``max_rows_each`` is taken alone.
+        """
+        taken: list[T] = []
+        free = max_rows
+        while (place := self.head()) is not None:
+            if taken and (place.rows > free or place.rows > max_rows_each):
+                break
+            free = free - place.rows if place.rows <= max_rows_each else 0
+            taken.append(self._leave(place))
             heapq.heappop(self._heap)
         return taken
+
+    def take_expired(self, now: float) -> list[T]:
+        """Everything whose deadline is not after ``now``, in order."""
+        taken: list[T] = []
+        while (place := self.head()) is not None and place.deadline <= now:
+            taken.append(self._leave(place))
+        return taken
+
+    def rows_before(self, deadline: float) -> int:
+        """Rows that are due no later than an entry that would come now. Looks at every entry."""
+        return sum(place.rows for due, _, place in self._heap if place.waiting and due <= deadline)
 
     def take_all(self) -> list[T]:
         """Everything that waits, in order."""

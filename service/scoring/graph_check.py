@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from feature_store.encoding.encoder import HISTORY_INPUT, ROWS_AXIS_VIEWS, USERS_AXIS_VIEWS, FeatureEncoder
-from models.manifest import GraphInput, Manifest
+from models.manifest import ITEM_PART, GraphInput, ItemPart, Manifest
 from service.scoring.batch import ATTENTION, ROW_USER
 from service.scoring.onnx_session import GraphValue
 
@@ -21,6 +22,29 @@ def graph_differences(manifest: Manifest, inputs: Sequence[GraphValue], outputs:
             if (each.name == ATTENTION) != (each.meaning == ATTENTION)
         ),
     ]
+
+
+def form_differences(
+    form: Sequence[GraphInput], manifest: Manifest, inputs: Sequence[GraphValue], outputs: Sequence[GraphValue]
+) -> list[str]:
+    """The same of a collapsed form, whose inputs are its own and may be fixed to one user."""
+    return [
+        *_differences("input", {each.name: _expected_input(each) for each in form}, map(_free_first_axis, inputs)),
+        *_differences("output", _expected_outputs(manifest), outputs),
+    ]
+
+
+def item_graph_differences(part: ItemPart, inputs: Sequence[GraphValue], outputs: Sequence[GraphValue]) -> list[str]:
+    """The same of a collapsed version's item graph."""
+    made = GraphValue(ITEM_PART, "float32", (None, part.width))
+    return [
+        *_differences("input", {each.name: _expected_input(each) for each in part.inputs}, inputs),
+        *_differences("output", {ITEM_PART: made}, outputs),
+    ]
+
+
+def _free_first_axis(value: GraphValue) -> GraphValue:
+    return replace(value, shape=(None, *value.shape[1:])) if value.shape[:1] == (1,) else value
 
 
 def encoder_differences(manifest: Manifest, encoder: FeatureEncoder) -> list[str]:

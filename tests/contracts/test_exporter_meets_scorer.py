@@ -15,10 +15,12 @@ from models.manifest import GOLDEN_INPUT, GOLDEN_OUTPUT
 from models.repository import ModelReference, ModelRepository
 from models.training.run import finish_run, start_run
 from service.scoring.batch import ScoringRequest
-from service.scoring.batcher import BatchLimits
 from service.scoring.errors import ModelRefusedError, ScoringFailedError
 from service.scoring.loaded_model import LoadSettings, load_model
 from service.scoring.onnx_session import SessionSettings
+from service.scoring.policies import BatchLimits, Policy
+from service.scoring.scheduler import Scheduler
+from service.scoring.version_loading import LoadRule
 from tests.models.tiny_shop import tiny_recipe, write_tiny_shop
 from tests.service.scoring.stand_ins import RecordingObserver
 
@@ -57,9 +59,9 @@ def version_of(shop, tmp_path_factory):
 
 @pytest.fixture
 def load():
-    settings = LoadSettings(SessionSettings("cpu", 1), BatchLimits(max_batch_rows=1_000, max_queue_rows=100_000))
+    settings = LoadSettings(LoadRule(SessionSettings("cpu", 1)), BatchLimits(1_000, 100_000), Policy("thread", 1_000, 1_000))
     with ThreadPoolExecutor(max_workers=1) as executor:
-        yield partial(load_model, settings=settings, executor=executor, observer=RecordingObserver())
+        yield partial(load_model, settings=settings, scheduler=Scheduler(executor), observer=RecordingObserver())
 
 
 def golden_of(version):

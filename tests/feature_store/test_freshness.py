@@ -93,7 +93,7 @@ def test_without_ttls_the_record_itself_is_used():
 class Store:
     """One user and one item, as they were written."""
 
-    async def read(self, user_id, item_ids):
+    async def read(self, user_id, item_ids, timeout_s=None):
         user = feature_record(user_id, 5.0, {"country": "no", "age": 31}, written_at=WRITTEN)
         item = {"price": 14.0, "genres": ["x"]}
         items = {each: feature_record(each, 5.0, item, written_at=WRITTEN) if each == "a" else None for each in item_ids}
@@ -165,7 +165,7 @@ async def test_where_the_store_is_away_the_outlived_row_stands_in_and_the_answer
     shop = CachedItems()
     await shop.at(50)
 
-    async def away(user_id, item_ids):
+    async def away(user_id, item_ids, timeout_s=None):
         raise StoreUnavailableError("refused")
 
     shop.store.read = away

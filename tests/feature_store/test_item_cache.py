@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from feature_store.item_cache import CacheCounts, CacheRule, ItemCache
 from feature_store.item_rows import ItemFeatures
 from tests.feature_store.encoders import item_encoder
+from tests.feature_store.item_tables import based_table, derived, table_of
 
 ENCODER = item_encoder()
 OTHER = item_encoder(items=("d", "c"), buckets=7)
@@ -378,13 +379,17 @@ class CacheMachine(RuleBasedStateMachine):
         self.read_at = {}
         self.changed_at = 0
         self.open = []
+        self.tables = {"own": {}, "base": {}, "none": {}}
+        for encoder in (ENCODER, OTHER):
+            self.tables["own"][encoder.fingerprint] = table_of(encoder)
+            self.tables["base"][encoder.fingerprint] = based_table(encoder, {"a": price(1), "b": price(2), "c": price(3)})
 
     @rule(
         item_id=st.sampled_from("abcdef"),
         value=st.none()
         | st.builds(
             ItemFeatures,
-            st.integers(0, 99).map(price),
+            (st.integers(1, 3) | st.integers(0, 99)).map(price),
             st.sampled_from([(), ("old",), ("older", "old")]),
             st.sampled_from([None, 0.5, TTL / 4, 2 * TTL]),
         ),
@@ -396,9 +401,9 @@ class CacheMachine(RuleBasedStateMachine):
     def time_passes(self, seconds):
         self.clock.now += seconds
 
-    @rule(ids=ids, encoder=encoders)
-    def a_request_begins(self, ids, encoder):
-        lookup = self.cache.begin(ids, encoder)
+    @rule(ids=ids, encoder=encoders, table=st.sampled_from(["own", "base", "none"]))
+    def a_request_begins(self, ids, encoder, table):
+        lookup = self.cache.begin(ids, encoder, self.tables[table].get(encoder.fingerprint))
         held_before = dict(self.filled)
         for item_id in set(ids) - set(lookup.missing):
             features, filled_at = self.filled[item_id]
@@ -420,6 +425,8 @@ class CacheMachine(RuleBasedStateMachine):
         self.kept(found, lookup.moment, held)
         given = [self.value_given(item_id, found, lookup, stale, held_before) for item_id in ids]
         assert_rows(lookup, lookup.encoder, ids, [features and features.values for features in given])
+        if lookup.table is not None:
+            np.testing.assert_array_equal(lookup.item_part(), derived(lookup.block()))
         assert lookup.stale_fields == tuple(sorted({name for features in given if features for name in features.stale}))
         assert lookup.unknown_count == sum(values is None for values in given)
         assert lookup.stale_count == sum(item_id in stale for item_id in ids)
@@ -485,3 +492,13 @@ def test_a_cache_with_room_for_all_misses_nothing_twice(ids, capacity):
     unknown = sum(each is None for each in values.values())
     lost = max(0, len(values) - unknown - capacity) + max(0, unknown - max(1, capacity // 10))
     assert len(again.missing) == lost
+
+
+def test_numbers_stand_for_the_same_ids_as_their_texts():
+    cache, _ = cache_of()
+    fetch(cache, ["3", "5"], {"3": price(1), "5": None})
+    ids, numbers = ["5", "4", "3", "3"], np.array([5, 4, 3, 3])
+    lookup = cache.begin(ids, ENCODER, integers=numbers)
+    assert lookup.missing == ["4"]
+    cache.fill_defaults(lookup)
+    assert_rows(lookup, ENCODER, ids, [None, None, price(1), price(1)])

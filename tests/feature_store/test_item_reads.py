@@ -27,10 +27,14 @@ class SlowStore:
         self.corrupt = set()
         self.go = asyncio.Event()
 
-    async def read(self, user_id, item_ids):
+    async def read(self, user_id, item_ids, timeout_s=None):
         self.asked.append((user_id, list(item_ids)))
         trouble = self.trouble
-        await self.go.wait()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.go.wait()
+        except TimeoutError:
+            raise StoreUnavailableError("timeout") from None
         if trouble is not None:
             raise StoreUnavailableError(trouble)
         items = {

@@ -66,7 +66,7 @@ class Store:
         self.asked = []
         self.while_reading = lambda: None
 
-    async def read(self, user_id, item_ids):
+    async def read(self, user_id, item_ids, timeout_s=None):
         self.asked.append(list(item_ids))
         if self.trouble is not None:
             raise self.trouble

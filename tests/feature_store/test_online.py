@@ -9,6 +9,7 @@ import pytest
 from feature_store.embedded import EmbeddedStore
 from feature_store.errors import StoreUnavailableError
 from feature_store.item_cache import CacheRule, ItemCache
+from feature_store.item_table import ItemTable
 from feature_store.keys import KeySpace
 from feature_store.materialize import write_history
 from feature_store.online import OnlineFeatures
@@ -32,10 +33,11 @@ class Store:
         self.faults = ()
         self.asked = []
 
-    async def read(self, user_id, item_ids):
+    async def read(self, user_id, item_ids, timeout_s=None):
         self.asked.append((user_id, list(item_ids)))
         if self.trouble == "silence":
-            await asyncio.Event().wait()
+            await asyncio.sleep(timeout_s)
+            raise StoreUnavailableError("timeout")
         if self.trouble is not None:
             raise StoreUnavailableError(self.trouble)
         history = history_record(user_id, ["a", "b"], [1.0, 2.0], version=7, written_at=2_000.0)
@@ -124,8 +126,8 @@ async def test_faults_of_the_store_are_passed_on(store):
 
 async def test_an_item_at_fault_is_a_default_that_is_asked_for_again():
     class Corrupt(Store):
-        async def read(self, user_id, item_ids):
-            stored = await super().read(user_id, item_ids)
+        async def read(self, user_id, item_ids, timeout_s=None):
+            stored = await super().read(user_id, item_ids, timeout_s)
             return StoredRecords(stored.user, stored.history, {}, ("item_corrupt",))
 
     store = Corrupt()
@@ -166,3 +168,13 @@ async def test_a_store_that_ends_and_returns_needs_no_restart_of_the_reader(tmp_
         fetched = await features.fetch("u1", [], ENCODER, SECONDS)
     assert (fetched.unavailable, fetched.history_items) == (None, ["a"])
     await store.close()
+
+
+async def test_the_rows_of_an_item_table_come_with_the_items_whether_held_or_missing(store):
+    table = ItemTable(2, lambda block: np.repeat(block.numbers[:, :1], 2, axis=1))
+    features = online(store)
+    for expected_reads in (1, 2):
+        fetched = await features.fetch("u1", ["b", "a", "b"], ENCODER, SECONDS, item_table=table)
+        np.testing.assert_array_equal(fetched.item_part, [[1.0, 1.0], [0.0, 0.0], [1.0, 1.0]])
+        assert (fetched.user, len(store.asked)) == ({"country": "no"}, expected_reads)
+    assert (await features.fetch("u1", ["a"], ENCODER, SECONDS)).item_part is None

@@ -1,6 +1,7 @@
 """What the process counts beside answering: lookups of the item cache, and apart from them what became of its items."""
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -33,3 +34,24 @@ async def test_lookups_and_changes_of_the_item_cache_are_counted_apart_and_once(
         'rankline_item_cache_lookups_total{outcome="hit"} 6.0',
         'rankline_item_cache_lookups_total{outcome="miss"} 2.0',
     ]
+
+
+async def test_what_the_hot_path_counted_is_carried_into_the_metrics_and_once_more_at_the_end():
+    counts = SimpleNamespace(hits=0, misses=0, evictions=0, held=0, unknown=0, refreshed=0)
+    telemetry = Telemetry()
+
+    def shown():
+        (metric,) = telemetry.requests.collect()
+        return sum(sample.value for sample in metric.samples)
+
+    telemetry.requested("/rank", "POST", 200, 0.1)
+    assert shown() == 0
+    task = asyncio.create_task(count_items(Counting(counts), Counting(SimpleNamespace(gaps=0)), telemetry, every_s=0.0))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert shown() == 1
+    telemetry.requested("/rank", "POST", 200, 0.1)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    assert shown() == 2

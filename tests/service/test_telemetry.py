@@ -1,12 +1,14 @@
 """Labels are capped: nobody can add series at will; what an answer was made without is counted by field and reason."""
 
-import dataclasses
+import contextlib
+from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from service.metric_labels import MAX_LABEL_VALUES, OTHER, CappedLabel
 from service.ranking.query import Answer, Freshness, ModelUsed
-from service.telemetry import Telemetry
+from service.telemetry import RequestMetrics, Telemetry
 
 
 def test_values_beyond_the_cap_count_as_other():
@@ -29,13 +31,14 @@ def test_models_that_left_are_no_longer_shown():
 
 
 def answer(**freshness):
-    told = dict.fromkeys((field.name for field in dataclasses.fields(Freshness)), None)
+    told = dict.fromkeys((field.name for field in msgspec.structs.fields(Freshness)), None)
     told.update({"user_known": True, "unknown_candidates": 0, "missing": (), "stale": (), "refused": (), **freshness})
     return Answer([], "ctr", None, ModelUsed("m", 1, "d"), (), 1, Freshness(**told), None, {})
 
 
 def counted(telemetry):
     """Counts by field and status."""
+    telemetry.carry()
     (metric,) = telemetry.missing.collect()
     return {(each.labels["field"], each.labels["status"]): each.value for each in metric.samples}
 
@@ -67,3 +70,57 @@ def test_fields_beyond_the_cap_count_as_other_in_every_status(status):
         telemetry.answered(answer(**{status: (f"field-{number}",)}), 1)
     assert len(counted(telemetry)) == MAX_LABEL_VALUES + 1
     assert counted(telemetry)[OTHER, status] == 50
+
+
+async def exchanged(telemetry, scope, messages):
+    async def app(scope, receive, send):
+        for message in messages:
+            await send(message)
+        if not messages:
+            raise RuntimeError("no answer")
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    with contextlib.suppress(RuntimeError):
+        await RequestMetrics(app, telemetry)(scope, None, send)
+    assert sent == list(messages)
+    return [line for line in telemetry.render().decode().splitlines() if line.startswith("rankline_request")]
+
+
+START = {"type": "http.response.start", "status": 429}
+
+
+@pytest.mark.parametrize(
+    ("scope", "messages", "labels"),
+    [
+        ({"method": "POST", "route": SimpleNamespace(path="/rank")}, [START], 'method="POST",route="/rank",status="429"'),
+        ({"method": "BREW"}, [START, {"type": "http.response.body"}], 'method="other",route="other",status="429"'),
+        ({"method": "GET", "route": None}, [], 'method="GET",route="other",status="0"'),
+    ],
+)
+async def test_requests_are_counted_by_route_template_method_and_status(scope, messages, labels):
+    shown = await exchanged(Telemetry(), {"type": "http", **scope}, messages)
+    assert f"rankline_requests_total{{{labels}}} 1.0" in shown
+    route = labels.split(",")[1]
+    assert f"rankline_request_seconds_count{{{route}}} 1.0" in shown
+
+
+async def test_what_is_no_request_is_passed_on_and_not_counted():
+    assert "_total" not in " ".join(await exchanged(Telemetry(), {"type": "lifespan"}, [{"type": "lifespan.startup.complete"}]))
+
+
+def test_queues_are_asked_at_a_scrape_and_one_that_is_gone_has_nothing_waiting():
+    telemetry, waiting = Telemetry(), {"din@1": 3, "din@2": 0}
+    telemetry.ask_queues(lambda: waiting)
+    telemetry.queue_depth("remote@1", rows=7)
+
+    def shown():
+        return [line.split("model=")[1] for line in telemetry.render().decode().splitlines() if "queue_rows{" in line]
+
+    assert sorted(shown()) == ['"din@1"} 3.0', '"din@2"} 0.0', '"remote@1"} 7.0']
+    del waiting["din@1"]
+    waiting["din@2"] = 5
+    assert sorted(shown()) == ['"din@1"} 0.0', '"din@2"} 5.0', '"remote@1"} 7.0']

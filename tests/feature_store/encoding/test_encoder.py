@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from feature_store.encoding.categories import CategoryColumn, HashedIds, VocabularyIds
 from feature_store.encoding.encoder import FeatureEncoder, ViewEncoder
 from feature_store.encoding.numbers import NumberColumn
+from feature_store.encoding.values import ValueRefusedError
 
 ITEMS = VocabularyIds(["a", "b", "7"])
 
@@ -47,6 +48,66 @@ def test_records_and_columns_encode_alike():
     assert of_records.numbers.tolist() == of_columns.numbers.tolist()
 
 
+TEXTS = st.sampled_from(["", "a", "b", "7", "new", "true"]) | st.text(max_size=3)
+WHOLE = st.integers(-3, 9) | st.sampled_from([10**30, 2**128, -(2**127), 10**400])
+FINITE = st.floats(allow_infinity=False) | st.sampled_from([1e101, -1e308, 1e12, -0.0])
+REALS = st.floats() | st.sampled_from([-0.0, 5e-324, 1e101, -1e308, 1e12])
+VALUES = st.none() | TEXTS | WHOLE | REALS | st.booleans() | st.lists(TEXTS | st.integers(0, 9) | st.floats(0, 1), max_size=4)
+
+
+@st.composite
+def views_of_any_kind(draw):
+    """Fields of every kind, with any sound numbers in their fitted state."""
+    sound = st.floats(-1e6, 1e6)
+    transforms = ["none", "standardize", "min_max", "log1p", "log1p_standardize"]
+    numbers = [
+        NumberColumn(f"n{place}", transform, fill=draw(sound), shift=draw(sound), scale=draw(st.floats(1e-9, 1e6)))
+        for place, transform in enumerate(transforms)
+    ]
+    slots = draw(st.integers(1, 3))
+    categories = [
+        CategoryColumn("c0", ITEMS, slots=1, multiple=False),
+        CategoryColumn("c1", HashedIds("c1", 1_000), slots=1, multiple=False),
+        CategoryColumn("c2", ITEMS, slots=slots, multiple=True),
+        CategoryColumn("c3", HashedIds("c3", 1_000), slots=slots, multiple=True),
+    ]
+    return ViewEncoder(
+        tuple(each for each in categories if draw(st.booleans())), tuple(each for each in numbers if draw(st.booleans()))
+    )
+
+
+def outcome(encode):
+    """The bytes of a block, or what the error says."""
+    try:
+        block = encode()
+    except ValueRefusedError as error:
+        return str(error)
+    return [(each.dtype, each.shape, each.tobytes()) for each in (block.categories, block.numbers)]
+
+
+NAMES = [*(f"c{place}" for place in range(4)), *(f"n{place}" for place in range(5))]
+RECORDS = st.one_of(
+    st.dictionaries(st.sampled_from([*NAMES, "other"]), VALUES),
+    st.fixed_dictionaries({}, optional={name: (TEXTS if name[0] == "c" else FINITE) for name in NAMES}),
+)
+
+
+@given(views_of_any_kind(), RECORDS)
+def test_one_record_alone_encodes_bit_by_bit_as_among_many_and_is_refused_alike(view, record):
+    assert outcome(lambda: view.encode_one(record)) == outcome(lambda: view.encode_records([record]))
+
+
+def test_default_rows_are_those_of_records_without_values_and_nobody_can_change_them():
+    view = encoder().views["item"]
+    for count in (0, 1, 7, 5_000):
+        block, expected = view.defaults(count), view.encode_records([{}] * count)
+        assert block.categories.tobytes() == expected.categories.tobytes()
+        assert block.numbers.tobytes() == expected.numbers.tobytes()
+        assert block.numbers.flags.c_contiguous
+    with pytest.raises(ValueError, match="read-only"):
+        view.defaults(2).numbers[0] = 1
+
+
 def test_replacing_some_fields_leaves_the_block_and_the_others_as_they_were():
     view = encoder().views["item"]
     before = view.encode_records([{"item": "a", "tags": ["x"], "price": 2.0, "age": 1}])
@@ -57,9 +118,9 @@ def test_replacing_some_fields_leaves_the_block_and_the_others_as_they_were():
     assert before.categories[0, 2] == 2
 
 
-@given(st.lists(st.lists(st.sampled_from(["a", "b", 7, "7", "new"]), max_size=9), max_size=5), st.integers(1, 4))
+@given(st.lists(st.lists(st.sampled_from(["a", "b", 7, "7", "new", ""]), max_size=9), max_size=5), st.integers(1, 4))
 def test_a_history_keeps_its_newest_events_oldest_first_padded_behind(histories, length):
-    ids = {"a": 2, "b": 3, "7": 4, "new": 1}
+    ids = {"a": 2, "b": 3, "7": 4, "new": 1, "": 1}
     encoded = encoder(length).encode_history(histories)
     for row, history in zip(encoded.tolist(), histories, strict=True):
         kept = [ids[str(item)] for item in history][max(0, len(history) - length) :]

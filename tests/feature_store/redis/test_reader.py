@@ -129,14 +129,19 @@ async def test_absence_is_doubted_where_a_reply_holds_another_owners_record(stor
 async def test_another_owners_record_costs_every_connection_once_and_then_only_its_own(store, valkey):
     put(valkey, users=("u2",))
     valkey.set(KEYS.user("u1"), features("u2"))
-    await asyncio.gather(*(store.read("u2", []) for _ in range(4)))
+    await read_over_four_connections(store)
     opened = connections_opened(valkey)
     assert (await store.read("u1", [])).user is None
-    await asyncio.gather(*(store.read("u2", []) for _ in range(4)))
+    await read_over_four_connections(store)
     assert connections_opened(valkey) - opened == 4
     assert (await store.read("u1", [])).user is None
-    await asyncio.gather(*(store.read("u2", []) for _ in range(4)))
+    await read_over_four_connections(store)
     assert connections_opened(valkey) - opened == 5
+
+
+async def read_over_four_connections(store):
+    """As many reads at once as four exchanges carry."""
+    await asyncio.gather(*(store.read("u2", []) for _ in range(4 * 64)))
 
 
 def connections_opened(client: redis.Redis) -> int:
@@ -180,13 +185,13 @@ async def test_in_a_storm_of_cancellations_timeouts_and_killed_connections_nobod
 
 async def test_with_every_connection_taken_the_surplus_is_refused_and_none_is_lost(valkey, valkey_url):
     put(valkey, users=("u1",))
-    limits = ReadLimits(connect_timeout_s=2.0, read_timeout_s=2.0, pool_timeout_s=0.01, connections=2, outstanding=20)
+    limits = ReadLimits(connect_timeout_s=2.0, read_timeout_s=2.0, pool_timeout_s=0.01, connections=2, outstanding=150)
     store = RedisStore.from_url(valkey_url, limits=limits)
     await store.read("u1", [])
-    valkey.execute_command("CLIENT", "PAUSE", 100, "ALL")
-    results = await asyncio.gather(*(store.read("u1", []) for _ in range(40)), return_exceptions=True)
+    valkey.execute_command("CLIENT", "PAUSE", 200, "ALL")
+    results = await asyncio.gather(*(store.read("u1", []) for _ in range(170)), return_exceptions=True)
     reasons = [result.reason for result in results if isinstance(result, StoreUnavailableError)]
-    assert (len(reasons), set(reasons)) == (38, {"pool_exhausted"})
+    assert (len(reasons), set(reasons)) == (170 - 2 * 64, {"pool_exhausted"})
     assert (await store.read("u1", [])).user.owner == "u1"
     await store.close()
 

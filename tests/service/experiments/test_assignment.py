@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from itertools import product
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.experiments.assignment import Assigned, Assignment, OverrideInvalidError, assign
+from service.experiments.assignment import Assigned, Assignment, OverrideInvalidError, PreparedPlan, assign
 from service.experiments.errors import UnitIdInvalidError
 from service.experiments.params import Params
 from service.experiments.plan import parse_plan
@@ -246,3 +247,35 @@ def test_every_bucket_of_every_draw_has_the_owner_that_the_plan_writes(plan):
         for experiment, texts in zip(layer.experiments, written["experiments"], strict=True):
             for bucket, arm in product(range(experiment.num_buckets), texts["arms"]):
                 assert (experiment.arm_by_bucket.owner_of(bucket).name == arm["name"]) == _holds(arm["buckets"], bucket)
+
+
+@pytest.mark.parametrize("text", [FULL_PLAN, PLAIN_SPLIT, plan_for("din@3")])
+def test_a_prepared_plan_gives_what_the_plain_way_gives(text):
+    plan = parse_plan(text, None)
+    prepared = PreparedPlan(plan)
+    units = [*range(-50, 2_000), *(f"user:{number}" for number in range(500)), "\u00e9", " ", "x" * 10_000]
+    assert [prepared.assign(unit) for unit in units] == [assign(plan, unit) for unit in units]
+
+
+@given(st.text(min_size=1) | st.integers())
+def test_a_prepared_plan_agrees_about_any_unit_it_can_hash(unit):
+    try:
+        expected = assign(PLAN, unit)
+    except UnitIdInvalidError as refused:
+        with pytest.raises(UnitIdInvalidError, match=re.escape(str(refused))):
+            PreparedPlan(PLAN).assign(unit)
+    else:
+        assert PreparedPlan(PLAN).assign(unit) == expected
+
+
+@pytest.mark.parametrize("unit_id", ["", True, None, 1.5, "\ud800"])
+def test_a_prepared_plan_refuses_the_same_units(unit_id):
+    with pytest.raises(UnitIdInvalidError):
+        PreparedPlan(PLAN).assign(unit_id)
+
+
+def test_a_prepared_plan_takes_overrides():
+    forced = {"din-vs-deepfm": "treatment"}
+    assert PreparedPlan(PLAN).assign("u", forced) == assign(PLAN, "u", forced)
+    with pytest.raises(OverrideInvalidError):
+        PreparedPlan(PLAN).assign("u", {"nothing": "arm"})

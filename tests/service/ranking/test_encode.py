@@ -1,5 +1,7 @@
 """Records of older and newer views: a field added, removed or retyped costs that field alone, and is told."""
 
+import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +14,7 @@ from feature_store.item_cache import CacheRule, ItemCache
 from feature_store.online import OnlineFeatures
 from feature_store.records import decode_features, encode_features, feature_record
 from feature_store.stored import StoredRecords
+from service.errors import RequestInvalidError
 from service.ranking.encode import encode_query
 from service.ranking.query import RankQuery
 
@@ -44,7 +47,7 @@ class Store:
     def __init__(self, values):
         self.values = values
 
-    async def read(self, user_id, item_ids):
+    async def read(self, user_id, item_ids, timeout_s=None):
         items = {each: self._stored(each, "item_") if each == "a" else None for each in item_ids}
         return StoredRecords(self._stored(user_id, "user_"), None, items)
 
@@ -107,3 +110,60 @@ async def test_whatever_is_stored_every_field_is_as_if_it_stood_alone(values):
         assert inputs[f"{axis}_numbers"][0].tolist() == numbers
         if axis == "user":
             assert set(query.refused) == refused
+
+
+class Fetched:
+    """What was fetched of two candidates: their block, and their rows in an item table."""
+
+    user, user_stale, history_items, items_stale = {"user_town": "Bonn"}, (), ["a", "b"], ()
+    items = ENCODER.views["item"].encode_records([{"item": "a", "item_age": 1.0}, {"item": "b", "item_age": 2.0}])
+    item_part = np.arange(6, dtype=np.float32).reshape(2, 3)
+
+
+ITEM_INPUTS = {"item_categories", "item_numbers"}
+OWN_AGES = {"item_age": [5.0, None]}
+
+
+@pytest.mark.parametrize(
+    ("part", "sent", "item_inputs", "expected"),
+    [
+        (True, {}, False, {"item_part"}),
+        (True, {}, True, {"item_part", *ITEM_INPUTS}),
+        (True, OWN_AGES, False, ITEM_INPUTS),
+        (True, OWN_AGES, True, ITEM_INPUTS),
+        (True, {"other": [1, 2]}, False, {"item_part"}),
+        (False, {}, False, ITEM_INPUTS),
+    ],
+)
+def test_the_item_part_stands_in_for_the_items_unless_the_request_has_values_of_its_own(part, sent, item_inputs, expected):
+    fetched = Fetched()
+    if not part:
+        fetched.item_part = None
+    query = msgspec.structs.replace(QUERY, candidate_features=sent)
+    encoded = encode_query(ENCODER, query, fetched, uses_history=True, attention=False, item_inputs=item_inputs)
+    inputs = encoded.request.inputs
+    assert {name for name in inputs if name.startswith("item_")} == expected
+    assert set(inputs) - expected == {"user_categories", "user_numbers", "history"}
+    if "item_part" in expected:
+        np.testing.assert_array_equal(inputs["item_part"], Fetched.item_part)
+    if "item_numbers" in expected:
+        assert inputs["item_numbers"].tolist() == ([[5.0], [-1.0]] if sent else [[1.0], [2.0]])
+    assert inputs["history"].tolist() == ENCODER.encode_history([["a", "b"]]).tolist()
+
+
+@pytest.mark.parametrize("item_part", [None, Fetched.item_part])
+def test_a_candidate_value_that_is_refused_is_the_callers_to_mend(item_part):
+    fetched = Fetched()
+    fetched.item_part = item_part
+    query = msgspec.structs.replace(QUERY, candidate_features={"item_age": ["old", 1.0]})
+    with pytest.raises(RequestInvalidError) as told:
+        encode_query(ENCODER, query, fetched, uses_history=False, attention=False)
+    assert [problem.field for problem in told.value.problems] == ["candidate_features"]
+
+
+async def test_a_user_without_features_is_a_record_without_values():
+    _, query = await encoded({})
+    categories, numbers, _ = rows({}, "user_")
+    assert query.request.inputs["user_categories"].tolist() == [categories]
+    assert query.request.inputs["user_numbers"].tolist() == [numbers]
+    assert query.missing == ("user_age", "user_tags", "user_town")

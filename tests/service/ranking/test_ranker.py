@@ -62,6 +62,7 @@ class StubModel:
     score_names: tuple[str, ...] = ("ctr", "cvr")
     uses_history: bool = True
     has_attention: bool = True
+    item_table: object = None
     seen: list = field(default_factory=list)
 
     async def score(self, request, deadline):
@@ -88,6 +89,7 @@ class StubFetched:
     unknown_items: int = 0
     stale_items: int = 0
     items_stale: tuple = ()
+    item_part: object = None
     encoding_ms: float = 0.0
     unavailable: str | None = None
     faults: tuple = ()
@@ -97,8 +99,10 @@ class StubFetched:
 class StubFeatures:
     changes: dict = field(default_factory=dict)
     asked: list = field(default_factory=list)
+    tables: list = field(default_factory=list)
 
-    async def fetch(self, user_id, item_ids, encoder, timeout_s):
+    async def fetch(self, user_id, item_ids, encoder, timeout_s, *, item_table=None):
+        self.tables.append(item_table)
         self.asked.append((user_id, tuple(item_ids), timeout_s))
         items = encoder.views["item"].encode({"item_id": list(item_ids)}, len(item_ids))
         return StubFetched(items=items, **self.changes)
@@ -278,6 +282,28 @@ async def test_attention_is_cut_to_the_history_and_follows_the_order():
 
 
 @pytest.mark.parametrize(
+    ("sent", "derived"),
+    [
+        ({}, True),
+        ({"context": {"device": "phone"}}, True),
+        ({"candidate_features": {"position": [1, 2, 3, 4]}}, True),
+        ({"candidate_features": {"price": [1.0, 2.0, 3.0, 4.0]}}, False),
+        ({"explain_attention": True}, False),
+    ],
+)
+async def test_rows_derived_from_stored_items_are_asked_for_unless_the_request_needs_the_items_inputs(sent, derived):
+    features, table = StubFeatures(), object()
+    await answer_of(StubModel(encoder=PRICED, item_table=table), features, **sent)
+    assert features.tables == [table if derived else None]
+
+
+async def test_a_model_that_cannot_explain_needs_no_inputs_for_it():
+    features, table = StubFeatures(), object()
+    await answer_of(StubModel(item_table=table, has_attention=False), features, explain_attention=True)
+    assert features.tables == [table]
+
+
+@pytest.mark.parametrize(
     ("sent", "field"),
     [
         ({"context": {"colour": "x"}}, "context.colour"),
@@ -293,6 +319,23 @@ async def test_what_does_not_fit_is_named(sent, field):
     with pytest.raises(RequestInvalidError) as caught:
         await answer_of(StubModel(), **sent)
     assert [each.field for each in caught.value.problems] == [field]
+
+
+async def test_a_new_plan_is_followed_by_the_next_request():
+    first, second = StubModel({2: 1.0}), StubModel({5: 1.0})
+    holder, observer = Holder(first), Observer()
+    changing = Ranker(snapshots=holder, features=StubFeatures(), observer=observer, store_timeout_s=0.05)
+    assert (await changing.rank(query(), StageClock())).order[0] == 0
+    holder.snapshot = Holder(second, Params("stub@3", top_k=2)).snapshot
+    assert (await changing.rank(query(), StageClock())).order == [3, 0]
+
+
+async def test_encoding_within_the_fetch_is_booked_as_encoding_and_the_run_as_scoring():
+    clock = StageClock()
+    answer = await ranker(StubModel(), StubFeatures({"encoding_ms": 1e3})).rank(query(), clock)
+    assert list(answer.timings_ms) == ["assign", "fetch", "encode", "queue", "score"]
+    assert (answer.timings_ms["fetch"], answer.timings_ms["queue"], answer.timings_ms["score"]) == (0.0, 0.0, 2.5)
+    assert answer.timings_ms["encode"] >= 1e3
 
 
 async def test_every_answer_is_observed_once():

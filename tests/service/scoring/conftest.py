@@ -9,10 +9,12 @@ from types import SimpleNamespace
 import pytest
 
 from models.repository import ModelRepository
-from service.scoring import batcher as batcher_module
-from service.scoring.batcher import BatchLimits
+from service.scoring import deadline_alarm, model_queue, submission
 from service.scoring.loaded_model import LoadSettings, load_model
 from service.scoring.onnx_session import SessionSettings
+from service.scoring.policies import BatchLimits, Policy
+from service.scoring.scheduler import Scheduler
+from service.scoring.version_loading import LoadRule
 from tests.service.scoring.batcher_house import Clock, House, turns
 from tests.service.scoring.stand_ins import RecordingObserver
 
@@ -21,6 +23,11 @@ from tests.service.scoring.stand_ins import RecordingObserver
 def executor():
     with ThreadPoolExecutor(max_workers=1) as executor:
         yield executor
+
+
+@pytest.fixture
+def scheduler(executor):
+    return Scheduler(executor)
 
 
 @pytest.fixture
@@ -34,10 +41,10 @@ def repository(tmp_path):
 
 
 @pytest.fixture
-def load(executor, observer):
+def load(scheduler, observer):
     """``load_model`` with everything but the version given."""
-    settings = LoadSettings(SessionSettings("cpu", 1), BatchLimits(max_batch_rows=256, max_queue_rows=100_000))
-    return partial(load_model, settings=settings, executor=executor, observer=observer)
+    settings = LoadSettings(LoadRule(SessionSettings("cpu", 1)), BatchLimits(256, 100_000), Policy("thread", 256, 256))
+    return partial(load_model, settings=settings, scheduler=scheduler, observer=observer)
 
 
 @pytest.fixture
@@ -52,7 +59,8 @@ def model(load, repository):
 async def clock(monkeypatch):
     """Time under control; afterwards, no task is left and no error went unheard."""
     clock = Clock()
-    monkeypatch.setattr(batcher_module, "time", SimpleNamespace(monotonic=clock))
+    for module in (deadline_alarm, model_queue, submission):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock))
     monkeypatch.setattr(asyncio.get_running_loop(), "time", clock)
     complaints = []
     gc.freeze()

@@ -1,12 +1,14 @@
 """Merging and splitting: every row to its owner, nothing cast, nothing transposed."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.manifest import GraphInput
-from service.scoring.batch import ScoringRequest, check_request, merge, split
+from service.scoring.batch import Scores, ScoringRequest, check_request, divide, join, merge, split
 from service.scoring.errors import ScoringFailedError
 
 INPUTS = (
@@ -91,3 +93,17 @@ def test_a_fitting_request_passes_and_surplus_inputs_are_left_aside():
 def test_a_request_that_does_not_fit_is_refused_by_name(broken, message):
     with pytest.raises(ScoringFailedError, match=message):
         check_request(broken, INPUTS)
+
+
+@given(st.integers(2, 60), st.lists(st.integers(1, 59), max_size=5), st.booleans())
+def test_join_undoes_divide_and_the_user_goes_with_every_part(rows, cuts, attention):
+    whole = request(3, rows, want_attention=attention)
+    edges = sorted({0, rows, *(cut for cut in cuts if cut < rows)})
+    parts = [divide(whole, start, stop) for start, stop in pairwise(edges)]
+    for part in parts:
+        check_request(part, INPUTS)
+        assert part.want_attention is attention
+    scores = [Scores({"ctr": part.inputs["item_price"], "attention": part.inputs["item_categories"]}) for part in parts]
+    joined = join(scores).values
+    assert joined["ctr"].tolist() == whole.inputs["item_price"].tolist()
+    assert joined["attention"].tolist() == whole.inputs["item_categories"].tolist()

@@ -99,12 +99,16 @@ async def test_an_unused_batcher_is_freed_without_the_cycle_collector(clock):
         gc.enable()
 
 
-async def test_the_observer_hears_of_batches_and_of_the_queue(house):
-    callers = [await house.ask(item, rows=10) for item in (1, 2, 3)]
+async def test_the_observer_hears_of_batches_and_the_queue_tells_its_depth_when_asked(house):
+    depths = []
+    callers = []
+    for item in (1, 2, 3):
+        callers.append(await house.ask(item, rows=10))
+        depths.append(house.batcher.waiting_rows)
     await house.serve_all()
     await asyncio.gather(*callers)
     assert house.observer.batches == [("m@1", 1, 10), ("m@1", 2, 20)]
-    assert house.observer.depths == [0, 10, 20, 0, 0]
+    assert [*depths, house.batcher.waiting_rows] == [0, 10, 20, 0]
 
 
 async def test_an_answer_tells_how_long_it_waited_and_how_long_the_run_took(house):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from service.scoring.batcher import Batcher, BatchLimits
 from service.scoring.errors import DeadlinePassedError, OverloadedError, ScoringFailedError
 from service.scoring.onnx_session import OnnxSession, SessionSettings
-from service.scoring.scorer import Scorer
+from service.scoring.scorer import Form, Forms, Scorer
 from tests.service.scoring.graphs import ITEM_IDS, expected_ctr, graph_bytes, publish, request_of
 from tests.service.scoring.stand_ins import RecordingObserver, SteppedExecutor
 
@@ -89,7 +89,9 @@ async def test_no_row_is_misrouted(manifest, graph, seed):
     choice, outcomes, observer = random.Random(seed), Counter(), RecordingObserver()
     with ThreadPoolExecutor(max_workers=1) as executor:
         limits = BatchLimits(max_batch_rows=1_000, max_queue_rows=20_000)
-        batcher = Batcher("tiny@1", Scorer(graph, manifest), executor=executor, limits=limits, observer=observer)
+        batcher = Batcher(
+            "tiny@1", Scorer(Forms(Form(graph, manifest.inputs)), manifest), executor=executor, limits=limits, observer=observer
+        )
 
         async def client():
             while outcomes["rows"] < ROWS // 2:

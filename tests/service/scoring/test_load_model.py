@@ -6,13 +6,14 @@ import random
 import numpy as np
 import pytest
 
-from service.scoring.batcher import BatchLimits
 from service.scoring.errors import (
     ModelRefusedError,
     ProviderUnavailableError,
 )
 from service.scoring.loaded_model import LoadSettings, load_model
 from service.scoring.onnx_session import OnnxSession, SessionSettings
+from service.scoring.policies import BatchLimits
+from service.scoring.version_loading import LoadRule
 from tests.service.scoring.graphs import (
     ITEM_WEIGHTS,
     GraphSpec,
@@ -183,11 +184,11 @@ def test_golden_rows_that_the_model_does_not_reproduce_are_refused(load, reposit
     )
 
 
-def test_the_tolerance_is_a_setting(executor, observer, repository):
+def test_the_tolerance_is_a_setting(scheduler, observer, repository):
     arrays = golden_arrays()
     arrays["output.cvr"] = arrays["output.cvr"] + np.array([0, 0, 1], np.float32)
-    settings = LoadSettings(SessionSettings("cpu", 1), BatchLimits(8, 8), golden_tolerance=1e-3)
-    load_model(publish(repository, golden=npz_bytes(arrays)), settings, executor=executor, observer=observer)
+    settings = LoadSettings(LoadRule(SessionSettings("cpu", 1), golden_tolerance=1e-3), BatchLimits(8, 8))
+    load_model(publish(repository, golden=npz_bytes(arrays)), settings, scheduler=scheduler, observer=observer)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -213,10 +214,10 @@ def test_external_data_is_taken_from_listed_files_only(load, repository):
     refused(load, unlisted, "ONNX Runtime does not accept the graph")
 
 
-def test_demanding_cuda_where_there_is_none_is_a_clear_error(executor, observer, repository):
-    settings = LoadSettings(SessionSettings("cuda", 1), BatchLimits(8, 8))
+def test_demanding_cuda_where_there_is_none_is_a_clear_error(scheduler, observer, repository):
+    settings = LoadSettings(LoadRule(SessionSettings("cuda", 1)), BatchLimits(8, 8))
     with pytest.raises(ProviderUnavailableError, match="CUDA was asked for"):
-        load_model(publish(repository), settings, executor=executor, observer=observer)
+        load_model(publish(repository), settings, scheduler=scheduler, observer=observer)
 
 
 def test_the_largest_batch_is_warm_before_the_model_is_handed_out(load, repository, monkeypatch):

@@ -127,7 +127,7 @@ async def test_a_request_in_flight_finishes_with_its_retired_model_which_is_then
     assert [model.reference for model in models.retired] == [A1]
     scored = await old.score(request_of(3, [4]), soon())
     assert scored.scores.values["ctr"].tolist() == [3002.0]
-    session = weakref.ref(old._batcher._run._graph)
+    session = weakref.ref(old._forms.plain.graph)
     gc.disable()
     try:
         del old

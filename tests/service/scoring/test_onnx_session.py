@@ -9,6 +9,8 @@ import pytest
 from service.scoring import onnx_session
 from service.scoring.errors import ModelRefusedError, ProviderUnavailableError
 from service.scoring.onnx_session import OnnxSession, SessionSettings, choose_providers
+from service.scoring.row_buckets import BoundSettings, RowBuckets
+from service.scoring.shared_weights import SharedWeights
 from tests.service.scoring.graphs import (
     ITEM_WEIGHTS,
     GraphSpec,
@@ -88,7 +90,7 @@ def test_cuda_from_a_build_without_it_is_a_clear_error():
 
 def test_cuda_that_does_not_start_is_a_clear_error(monkeypatch):
     """ONNX Runtime goes on without a provider that cannot start; only its own list of providers tells."""
-    monkeypatch.setattr(onnx_session, "choose_providers", lambda wanted, available: [(CPU_PROVIDER, {})])
+    monkeypatch.setattr(onnx_session, "choose_providers", lambda *_: [(CPU_PROVIDER, {})])
     with pytest.raises(ProviderUnavailableError, match="could not start it: check the NVIDIA driver"):
         OnnxSession(graph_bytes(), {}, SessionSettings("cuda", 1))
 
@@ -183,3 +185,147 @@ def test_several_threads_may_run_it_at_once():
     with ThreadPoolExecutor(4) as executor:
         for user, scores in zip(range(4), executor.map(run, range(4)), strict=True):
             assert set(scores) == {1000 * user + 4.75}
+
+
+TABLE = np.arange(52 * 8, dtype=np.float32).reshape(52, 8)
+
+
+def table_graph(location, offset, name="table"):
+    """y = x + table[ids]; one large initializer outside, as a version with shared weights has it."""
+    table = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=TABLE.shape, data_location=TensorProto.EXTERNAL)
+    for key, value in (("location", location), ("offset", str(offset)), ("length", str(TABLE.nbytes))):
+        table.external_data.add(key=key, value=value)
+    nodes = [helper.make_node("Gather", [name, "ids"], ["rows"], axis=0), helper.make_node("Add", ["x", "rows"], ["y"])]
+    values = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 8])]
+    values.append(helper.make_tensor_value_info("ids", TensorProto.INT32, ["rows"]))
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 8])
+    graph = helper.make_graph(nodes, "shared", values, [out], initializer=[table])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10).SerializeToString()
+
+
+@pytest.fixture
+def table_file(tmp_path):
+    path = tmp_path / "weight.table.npy"
+    np.save(path, TABLE)
+    return path
+
+
+TABLE_OFFSET = 128
+TABLE_FEEDS = {"x": np.ones((3, 8), np.float32), "ids": np.array([51, 0, 7], np.int32)}
+
+
+def test_sessions_read_shared_weights_from_the_one_mapped_file(table_file):
+    """Shown by changing the file under them, which nobody may do: it is no copy."""
+    assert table_file.stat().st_size == TABLE_OFFSET + TABLE.nbytes
+    shared = SharedWeights({"table": table_file})
+    sessions = [OnnxSession(table_graph(table_file.name, TABLE_OFFSET), {}, CPU, shared=shared) for _ in range(2)]
+    for session in sessions:
+        np.testing.assert_array_equal(session.run(("y",), TABLE_FEEDS)["y"], TABLE[TABLE_FEEDS["ids"]] + 1)
+    np.lib.format.open_memmap(table_file, mode="r+")[7] = -1.0
+    for session in sessions:
+        assert session.run(("y",), TABLE_FEEDS)["y"][2].tolist() == [0.0] * 8
+
+
+def test_a_graph_with_shared_weights_is_plain_onnx_for_others(table_file):
+    model = table_graph(table_file.name, TABLE_OFFSET)
+    session = OnnxSession(model, {table_file.name: table_file.read_bytes()}, CPU)
+    np.testing.assert_array_equal(session.run(("y",), TABLE_FEEDS)["y"], TABLE[TABLE_FEEDS["ids"]] + 1)
+
+
+def test_shared_weights_reach_no_other_file(table_file, bait):
+    shared = SharedWeights({"table": table_file})
+    for location in (*TRICKS, str(bait / "weights.bin")):
+        if location != "*/_ORT_MEM_ADDR_/*":
+            with pytest.raises(ModelRefusedError):
+                OnnxSession(table_graph(location, 0, "other"), {}, CPU, shared=shared)
+
+
+def test_what_is_not_an_npy_file_is_refused(tmp_path):
+    path = tmp_path / "weight.table.npy"
+    for content in (b"", b"\x93NUMPY", b"garbage" * 99):
+        path.write_bytes(content)
+        with pytest.raises(ModelRefusedError, match=r"weight.table.npy: not "):
+            SharedWeights({"table": path})
+    np.save(path, np.asfortranarray(TABLE))
+    with pytest.raises(ModelRefusedError, match="not one array in C order"):
+        SharedWeights({"table": path})
+
+
+def test_files_in_memory_and_shared_weights_together_are_refused(table_file):
+    with pytest.raises(ValueError, match="not from both"):
+        OnnxSession(table_graph(table_file.name, 128), {"a": b"b"}, CPU, shared=SharedWeights({"table": table_file}))
+
+
+BOUND = SessionSettings("cpu", 1, BoundSettings(RowBuckets(4, 16), RowBuckets(1, 4), on_cpu=True))
+
+
+def some_feeds(rows, users, seed):
+    choice = np.random.default_rng(seed)
+    return {
+        "user_numbers": choice.integers(0, 9, (users, 1)).astype(np.float32),
+        "history": choice.integers(0, 9, (users, 3)).astype(np.int32),
+        "item_categories": choice.integers(0, 52, (rows, 1)).astype(np.int32),
+        "candidate_numbers": choice.random((rows, 1)).astype(np.float32),
+        "row_user": np.sort(choice.integers(0, users, rows)).astype(np.int32),
+    }
+
+
+def test_runs_from_bound_buffers_give_the_same_scores_at_every_size():
+    """Large and small batches by turns, past the largest size too: nothing of an earlier batch shows."""
+    bound, plain = OnnxSession(graph_bytes(), {}, BOUND), OnnxSession(graph_bytes(), {}, CPU)
+    for seed, rows in enumerate([1, 16, 3, 15, 4, 5, 17, 40, 1, 16]):
+        for users in (1, 4, 2, 5):
+            for outputs in (("ctr", "cvr"), ("ctr", "cvr", "attention")):
+                given = some_feeds(rows, users, seed)
+                found, expected = bound.run(outputs, given), plain.run(outputs, given)
+                assert found.keys() == expected.keys()
+                for name, array in expected.items():
+                    np.testing.assert_array_equal(found[name], array)
+
+
+def test_bound_outputs_are_not_overwritten_by_the_next_run():
+    session = OnnxSession(graph_bytes(), {}, BOUND)
+    first, second = some_feeds(5, 2, 1), some_feeds(5, 2, 2)
+    kept = session.run(("ctr",), first)["ctr"]
+    before = kept.tolist()
+    assert session.run(("ctr",), second)["ctr"].tolist() != before
+    assert kept.tolist() == before
+
+
+def test_bound_runs_from_several_threads_keep_their_rows():
+    session, plain = OnnxSession(graph_bytes(), {}, BOUND), OnnxSession(graph_bytes(), {}, CPU)
+
+    def run(seed):
+        given = some_feeds(1 + seed % 16, 2, seed)
+        expected = plain.run(("ctr",), given)["ctr"].tolist()
+        return all(session.run(("ctr",), given)["ctr"].tolist() == expected for _ in range(50))
+
+    with ThreadPoolExecutor(4) as executor:
+        assert all(executor.map(run, range(8)))
+
+
+def test_on_a_cpu_batches_are_not_padded_unless_a_test_wants_it(monkeypatch):
+    lengths = []
+    session = OnnxSession(graph_bytes(), {}, SessionSettings("cpu", 1, BoundSettings()))
+    monkeypatch.setattr(onnx_session, "fill", lambda *_: lengths.append(1))
+    session.run(("ctr",), feeds())
+    assert lengths == []
+
+
+@pytest.mark.parametrize("graphs", [True, False])
+def test_cuda_graphs_can_be_switched_off(graphs):
+    (_, options), _ = choose_providers("cuda", [CUDA_PROVIDER, CPU_PROVIDER], BoundSettings(cuda_graphs=graphs))
+    assert options.get("enable_cuda_graph") == ("1" if graphs else None)
+
+
+@pytest.mark.parametrize(
+    ("count", "size"), [(0, 256), (1, 256), (256, 256), (257, 512), (513, 1_024), (32_768, 32_768), (32_769, None)]
+)
+def test_the_smallest_size_that_holds_a_batch_is_taken(count, size):
+    assert RowBuckets().size(count) == size
+
+
+@pytest.mark.parametrize(("smallest", "largest"), [(0, 4), (8, 4), (-1, 1)])
+def test_sizes_that_make_no_sense_are_refused(smallest, largest):
+    with pytest.raises(ValueError, match="buckets must begin"):
+        RowBuckets(smallest, largest)

@@ -1,0 +1,79 @@
+"""Who may join a model's line: not beyond its limit in rows, and not to be scored after the deadline."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from service.scoring.deadline_queue import DeadlineQueue
+from service.scoring.errors import DeadlinePassedError, OverloadedError
+from service.scoring.run_cost import LearnedCost
+
+
+class Load(Protocol):
+    """What there is beside the line."""
+
+    def flying_s(self) -> float:
+        """What this model's run in progress will still take."""
+
+    def others_s(self, own_s: float) -> float:
+        """What other models get of the thread or event loop while this one is given ``own_s`` of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The rules of one line. ``merges``: whether several requests share a run."""
+
+    name: str
+    tile_rows: int
+    max_queue_rows: int
+    merges: bool
+    cost: LearnedCost
+
+    def check(self, line: DeadlineQueue[Any], rows: int, deadline: float, now: float, load: Load) -> None:
+        """Refuse what would be wasted work.
+
+        An empty line takes any one request: an estimate that is too high would else never be corrected by a run.
+
+        Raises:
+            DeadlinePassedError: the deadline is not after ``now``.
+            OverloadedError: too many rows wait, or their runs will take too long.
+        """
+        if not deadline > now:  # also refuses NaN, which has no place in the order
+            raise DeadlinePassedError(f"{self.name}: the deadline had passed before the request was queued")
+        waiting = line.rows
+        if not waiting:
+            return
+        if waiting + rows > self.max_queue_rows:
+            raise OverloadedError(
+                f"{self.name}: {waiting} rows wait, {rows} more would pass the limit of {self.max_queue_rows}",
+                retry_after_s=self._wait_s(line, waiting, 0, load),
+            )
+        if now + self._wait_s(line, waiting, rows, load) <= deadline:
+            return
+        # Only those who are due no later are served before: the patient ones do not keep an urgent one out.
+        wait_s = self._wait_s(line, line.rows_before(deadline), rows, load)
+        if now + wait_s > deadline:
+            raise OverloadedError(
+                f"{self.name}: {waiting} rows wait, {rows} more would have scores in {wait_s:.3f} s, after their deadline",
+                retry_after_s=self._wait_s(line, waiting, 0, load),
+            )
+
+    def backlog_s(self, line: DeadlineQueue[Any]) -> float:
+        """Seconds of work that wait."""
+        return self.cost.seconds(line.rows, self._runs(line, line.rows)) if line else 0.0
+
+    def next_run_s(self, line: DeadlineQueue[Any]) -> float:
+        """Seconds that the next run may take."""
+        return self.cost.seconds(min(line.rows, self.tile_rows))
+
+    def _wait_s(self, line: DeadlineQueue[Any], waiting: int, rows: int, load: Load) -> float:
+        """Until ``rows`` more are scored after ``waiting``: the run in progress, the line, and what others get meanwhile."""
+        own_s = load.flying_s() + self.cost.seconds(waiting + rows, self._runs(line, waiting) + bool(rows))
+        return own_s + load.others_s(own_s)
+
+    def _runs(self, line: DeadlineQueue[Any], rows: int) -> float:
+        """How many runs so many of the rows that wait will need."""
+        tiles = math.ceil(rows / self.tile_rows)
+        return tiles if self.merges else max(tiles, len(line) * rows / line.rows)

@@ -1,0 +1,105 @@
+"""Where and in what portions a model is run: on the event loop in small tiles, or on a thread in large batches.
+
+On a CPU a tile that fits the caches is the cheapest, and a thread costs more than it saves. On a GPU a launch costs the same
+for one row and for a thousand, and the event loop must not wait for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from service.scoring.run_cost import RunCost, fit_cost
+
+Where = Literal["inline", "thread"]
+
+_NEAR_BEST = 1.05
+"""A size whose row costs at most this much more than the cheapest is as good; the smallest such makes others wait least."""
+
+_MIN_TILE_ROWS = 64
+
+_MAX_TILE_S = 0.002
+"""How long a tile may keep the event loop from everything else, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """``max_batch_rows``: rows of one run. ``max_queue_rows``: rows that may wait."""
+
+    max_batch_rows: int
+    max_queue_rows: int
+
+    def __post_init__(self) -> None:
+        for name, rows in (("max_batch_rows", self.max_batch_rows), ("max_queue_rows", self.max_queue_rows)):
+            if rows < 1:
+                raise ValueError(f"{name} must be at least 1, not {rows}")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How one model is run.
+
+    ``tile_rows``: rows of one run; larger requests are divided where that is possible, and go alone where it is not.
+    ``merge_rows``: requests of at most so many rows are merged, larger ones run alone; 0 merges nothing.
+    ``cost``: of a run, as measured before the first request; None leaves it to be learned.
+    """
+
+    where: Where
+    tile_rows: int
+    merge_rows: int
+    cost: RunCost | None = None
+
+    def __post_init__(self) -> None:
+        if self.tile_rows < 1 or self.merge_rows < 0:
+            raise ValueError(f"a policy needs tile_rows of at least 1 and merge_rows of at least 0, not {self}")
+
+    @property
+    def merge(self) -> bool:
+        """Whether small requests are merged at all."""
+        return self.merge_rows > 0
+
+
+def choose_policy(
+    alone: Mapping[int, float],
+    provider: Literal["cpu", "cuda"],
+    *,
+    together: Mapping[int, float] | None = None,
+) -> Policy:
+    """The policy for a model whose runs took so long: seconds by rows of one request, and of several requests in one run.
+
+    ``together`` None means that a run does not care how many requests its rows are of.
+
+    Raises:
+        ValueError: nothing was measured, or a size or a time is not above zero.
+    """
+    cost = fit_cost(list(alone.items()))
+    shared = cost if together is None else fit_cost(list(together.items()))
+    if provider == "cuda":
+        rows = max(alone)
+        return Policy("thread", rows, rows, shared)
+    tile_rows = _tile_rows(alone)
+    return Policy("inline", tile_rows, _merge_rows(cost, shared, tile_rows), cost)
+
+
+def _tile_rows(alone: Mapping[int, float]) -> int:
+    """The smallest size that is nearly the cheapest per row, among those that neither are tiny nor take too long."""
+    fit = [rows for rows, seconds in alone.items() if rows >= _MIN_TILE_ROWS and seconds <= _MAX_TILE_S]
+    if not fit:
+        return max(_MIN_TILE_ROWS, min(alone))
+    best = min(alone[rows] / rows for rows in fit)
+    return min(rows for rows in fit if alone[rows] / rows <= best * _NEAR_BEST)
+
+
+def _merge_rows(alone: RunCost, shared: RunCost, tile_rows: int) -> int:
+    """Up to which size two requests in one run are cheaper than two runs; more than two then are cheaper still.
+
+    2 * (a1 + b1 * rows) > a2 + 2 * b2 * rows, solved for the rows of each; never more than half a tile.
+    """
+    saved_s = 2 * alone.a_s - shared.a_s
+    if saved_s <= 0:
+        return 0
+    dearer_s = 2 * (shared.b_s - alone.b_s)
+    rows = math.inf if dearer_s <= 0 else saved_s / dearer_s
+    return int(min(rows, tile_rows // 2))

@@ -1,0 +1,46 @@
+"""Which policy is chosen for which measurements."""
+
+import pytest
+
+from service.scoring.policies import Policy, choose_policy
+from service.scoring.run_cost import RunCost
+
+
+def timings(a_s, b_s, sizes=(32, 64, 128, 256, 512, 1024)):
+    return {rows: a_s + b_s * rows for rows in sizes}
+
+
+def test_the_tile_is_the_smallest_that_is_nearly_the_cheapest_per_row():
+    alone = {64: 64e-6, 128: 104e-6, 256: 200e-6, 512: 420e-6, 32: 20e-6}
+    policy = choose_policy(alone, "cpu")
+    assert (policy.where, policy.tile_rows) == ("inline", 128)
+
+
+def test_no_tile_keeps_the_event_loop_longer_than_two_milliseconds():
+    assert choose_policy(timings(500e-6, 10e-6), "cpu").tile_rows == 128
+    assert choose_policy(timings(0.1, 1e-3), "cpu").tile_rows == 64
+
+
+@pytest.mark.parametrize(("together", "merge_rows"), [((20e-6, 0.4e-6), 128), ((25e-6, 0.5e-6), 75), ((50e-6, 0.5e-6), 0)])
+def test_small_requests_are_merged_up_to_the_size_where_it_still_pays(together, merge_rows):
+    alone = timings(20e-6, 0.4e-6, (64, 128, 256))
+    policy = choose_policy(alone, "cpu", together=timings(*together))
+    assert policy.tile_rows == 256
+    assert policy.merge_rows == pytest.approx(merge_rows, abs=1)
+    assert policy.merge is (merge_rows > 0)
+    if policy.merge:
+        two_alone, two_together = 2 * (20e-6 + 0.4e-6 * policy.merge_rows), together[0] + 2 * together[1] * policy.merge_rows
+        assert two_together <= two_alone
+
+
+def test_a_gpu_gets_large_batches_on_a_thread():
+    assert choose_policy(timings(1e-3, 0.0 + 1e-9), "cuda") == Policy(
+        "thread", 1024, 1024, RunCost(*map(pytest.approx, (1e-3, 1e-9)))
+    )
+
+
+def test_impossible_policies_are_refused():
+    with pytest.raises(ValueError, match="tile_rows of at least 1"):
+        Policy("inline", 0, 0)
+    with pytest.raises(ValueError, match="finite and above zero"):
+        choose_policy({}, "cpu")
