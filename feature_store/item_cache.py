@@ -22,7 +22,7 @@ from feature_store.encoding.encoder import Block, FeatureEncoder
 from feature_store.item_encodings import ItemEncodings
 from feature_store.item_lookup import Gaps, Lookup
 from feature_store.item_rows import ItemFeatures, LateBlock, Mask, Places
-from feature_store.item_slots import ABSENT, Integers, ItemSlots
+from feature_store.item_slots import ABSENT, ItemSlots
 from feature_store.item_table import ItemTable
 
 
@@ -113,21 +113,14 @@ class ItemCache:
         self._moment += 1
         return self._moment
 
-    def begin(
-        self,
-        item_ids: Sequence[str],
-        encoder: FeatureEncoder,
-        table: ItemTable | None = None,
-        *,
-        integers: Integers | None = None,
-    ) -> Lookup:
+    def begin(self, item_ids: Sequence[str], encoder: FeatureEncoder, table: ItemTable | None = None) -> Lookup:
         """Copy every row the cache holds for the items; expired ones too, as a stand-in, but they count as missing.
 
         With a ``table`` its rows are copied, and, where nothing is missing, the encoded ones only if they are asked for or
-        about to change. ``integers`` are the same ids as numbers, for a caller who has them: they are found much faster.
+        about to change.
         """
         rows = self._encodings.rows(encoder)
-        slots = self._slots.find(item_ids) if integers is None else self._slots.find_integers(integers)
+        slots = self._slots.find(item_ids)
         gaps = self._gaps(item_ids, slots)
         part = self._encodings.part(rows, table, slots)
         block: Block | LateBlock = rows.block(slots) if table is None or gaps is not None else rows.promise(slots)

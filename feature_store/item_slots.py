@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from itertools import repeat
 
 import numpy as np
-import numpy.typing as npt
 
+from feature_store.integer_ids import IntegerIds
+from feature_store.integer_index import ABSENT, IntegerIndex
 from feature_store.item_rows import Mask, Places
 
-Integers = npt.NDArray[np.int64]
+__all__ = ["ABSENT", "ItemSlots"]
 
-ABSENT = -1
 _SECOND_CHANCES = 16
-_LARGEST_DIRECT = 1 << 22
-"""Ids from here on are found by their text: 16 MiB at most go into the table of the smaller ones."""
+_LONGEST_NUMBER = 19
+_INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
 
 
 class ItemSlots:
@@ -35,7 +35,7 @@ class ItemSlots:
         self._free: list[int] = []
         self._unknown: dict[str, None] = {}
         self._free_unknown = list(range(self.total - 1, capacity - 1, -1))
-        self._direct: npt.NDArray[np.int32] | None = None  # slot by integer id; made when first asked for
+        self._by_number: IntegerIndex | None = None  # made when first asked for
         self.evictions = 0
 
     @property
@@ -50,18 +50,13 @@ class ItemSlots:
 
     def find(self, item_ids: Sequence[str]) -> Places:
         """The items' slots, ``ABSENT`` where an item has none."""
-        return np.fromiter(map(self._slot_of.get, item_ids, repeat(ABSENT)), np.int64, len(item_ids))
-
-    def find_integers(self, item_ids: Integers) -> Places:
-        """The slots of the items whose ids are the texts of these numbers, ``ABSENT`` where an item has none."""
-        direct = self._direct
-        if direct is None:
-            direct = self._direct = np.full(_LARGEST_DIRECT, ABSENT, np.int32)
+        if not isinstance(item_ids, IntegerIds):
+            return np.fromiter(map(self._slot_of.get, item_ids, repeat(ABSENT)), np.int64, len(item_ids))
+        if self._by_number is None:
+            self._by_number = IntegerIndex(self.total)
             for item_id, slot in self._slot_of.items():
-                self._set_direct(item_id, slot)
-        if item_ids.view(np.uint64).max(initial=0) >= _LARGEST_DIRECT:  # seen so, negative numbers are large ones
-            return self.find([str(each) for each in item_ids.tolist()])
-        return direct[item_ids].astype(np.int64)
+                self._number(item_id, slot)
+        return self._by_number.find(item_ids.values)
 
     def slot_of(self, item_id: str) -> int | None:
         """The item's slot, if it has one."""
@@ -89,7 +84,7 @@ class ItemSlots:
         slot = self._known_slot() if known else self._unknown_slot()
         self._slot_of[item_id] = slot
         self._id_of[slot] = item_id
-        self._set_direct(item_id, slot)
+        self._number(item_id, slot)
         if not known:
             self._unknown[item_id] = None
         return slot
@@ -98,7 +93,7 @@ class ItemSlots:
         """Forget an item that has a slot."""
         slot = self._slot_of.pop(item_id)
         self._id_of[slot] = ""
-        self._set_direct(item_id, ABSENT)
+        self._number(item_id, ABSENT)
         self._used[slot] = False
         if self.is_known(slot):
             self._free.append(slot)
@@ -106,13 +101,17 @@ class ItemSlots:
             del self._unknown[item_id]
             self._free_unknown.append(slot)
 
-    def _set_direct(self, item_id: str, slot: int) -> None:
-        """Note the slot of an id that is the one text of a small number: digits without leading zeros."""
-        if self._direct is None or not item_id.isascii() or not item_id.isdecimal() or len(item_id) > 7:
+    def _number(self, item_id: str, slot: int) -> None:
+        """Note the slot, ``ABSENT`` for none, of an id that is the text of a number of 64 bits, as ``str`` writes it."""
+        if self._by_number is None or len(item_id) > _LONGEST_NUMBER + 1 or not item_id.lstrip("-").isdecimal():
             return
-        number = int(item_id)
-        if number < _LARGEST_DIRECT and str(number) == item_id:
-            self._direct[number] = slot
+        number = int(item_id) if item_id.isascii() else _INT64_MAX + 1
+        if not _INT64_MIN <= number <= _INT64_MAX or str(number) != item_id:
+            return
+        if slot == ABSENT:
+            self._by_number.remove(number)
+        else:
+            self._by_number.put(number, slot)
 
     def _known_slot(self) -> int:
         if not self._free and self._next < self._capacity:

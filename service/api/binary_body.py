@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import msgspec
 import numpy as np
 
+from feature_store.integer_ids import IntegerIds
 from service.api.body import parse_body
 from service.api.rank_call import RankCall, query_of
 from service.api.rank_decoder import decode_options
@@ -37,7 +39,7 @@ class _Columns:
     """The parts of a body. ``candidates`` are canonical texts; ``options`` JSON, still unread."""
 
     user_id: int | str
-    candidates: tuple[str, ...]
+    candidates: Sequence[str]
     are_texts: bool
     options: bytes
 
@@ -76,8 +78,8 @@ def _columns(body: bytes, max_candidates: int) -> _Columns:
     return _Columns(user_id, candidates, are_texts, body[ids_end + user_bytes :])
 
 
-def _integer_ids(body: bytes, count: int) -> tuple[str, ...]:
-    return tuple(map(str, np.frombuffer(body, "<i8", count, REQUEST_HEADER.size).tolist()))
+def _integer_ids(body: bytes, count: int) -> IntegerIds:
+    return IntegerIds(np.frombuffer(body, "<i8", count, REQUEST_HEADER.size).astype(np.int64, copy=False))
 
 
 def _text_ids(body: bytes, count: int, end: int) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ def call_of(wire: RankRequest, limits: RequestLimits, arrived: float) -> RankCal
     return RankCall(query, wire.user_id, wire.candidates)
 
 
-def query_of(wire: RankRequest, user: str, candidates: tuple[str, ...], limits: RequestLimits, arrived: float) -> RankQuery:
+def query_of(wire: RankRequest, user: str, candidates: Sequence[str], limits: RequestLimits, arrived: float) -> RankQuery:
     """The query of a validated request for these ids.
 
     Raises:

@@ -7,10 +7,12 @@ must never accept what the schema refuses, nor understand it differently; a prop
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
 
+from feature_store.integer_ids import IntegerIds
 from service.api.rank_call import RankCall, new_request_id
 from service.api.schemas import INT64_MAX, MAX_FIELDS, MAX_LIST_VALUES
 from service.api.wire_ids import id_texts, listed_ids
@@ -54,14 +56,14 @@ def decode_call(body: bytes, limits: RequestLimits, arrived: float) -> RankCall 
         return None
     listed = listed_ids(bytes(wire.candidates))
     user = id_texts((wire.user_id,))
-    if listed is None or user is None or len(listed[0]) > limits.max_candidates:
+    if listed is None or user is None or len(listed) > limits.max_candidates:
         return None
-    query = _query(wire, user[0], listed[0], limits, arrived)
-    return None if query is None else RankCall(query, wire.user_id, None if listed[1] else listed[0])
+    query = _query(wire, user[0], listed, limits, arrived)
+    return None if query is None else RankCall(query, wire.user_id, None if isinstance(listed, IntegerIds) else listed)
 
 
 def decode_options(
-    options: bytes, user: str, candidates: tuple[str, ...], limits: RequestLimits, arrived: float
+    options: bytes, user: str, candidates: Sequence[str], limits: RequestLimits, arrived: float
 ) -> RankQuery | None:
     """The query of a body whose user and candidates came apart from its JSON and are known to be ids; None as above."""
     wire = _decoded(_decode_options, options or b"{}")
@@ -77,7 +79,7 @@ def _decoded(decode: Any, content: bytes) -> Any:
         return None
 
 
-def _query(wire: _Options, user: str, candidates: tuple[str, ...], limits: RequestLimits, arrived: float) -> RankQuery | None:
+def _query(wire: _Options, user: str, candidates: Sequence[str], limits: RequestLimits, arrived: float) -> RankQuery | None:
     timeout_ms = wire.timeout_ms or limits.default_timeout_ms
     if timeout_ms > limits.max_timeout_ms and wire.timeout_ms is not None:
         return None

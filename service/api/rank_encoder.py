@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from feature_store.integer_ids import IntegerIds
 from service.api.rank_call import RankCall
 from service.ranking.query import Answer, ArmTaken, Degraded, Freshness, ModelUsed
 from service.ranking.stages import StageClock
@@ -110,9 +111,12 @@ def encode_items(call: RankCall, answer: Answer) -> bytes:
 
 def _ids(call: RankCall, order: Sequence[int]) -> list[int] | list[int | str]:
     """The ranked candidates in the types that they came in."""
+    candidates = call.query.candidates
+    if isinstance(candidates, IntegerIds):
+        integers: list[int] = candidates.values[order].tolist()
+        return integers
     if call.ids is None:
-        texts = call.query.candidates
-        return [int(texts[place]) for place in order]
+        return [int(candidates[place]) for place in order]
     ids = call.ids
     return [ids[place] for place in order]
 

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
+import numpy as np
 
+from feature_store.integer_ids import IntegerIds
 from service.api.schemas import INT64_MAX, INT64_MIN, MAX_ID_BYTES
 
 _DIGITS_AS_ZEROS = bytes.maketrans(b"0123456789", b"0" * 10)
@@ -16,30 +18,23 @@ _decode_integers = msgspec.json.Decoder(list[Annotated[int, msgspec.Meta(ge=INT6
 _decode_texts = msgspec.json.Decoder(list[Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_BYTES)]]).decode
 
 
-def listed_ids(array: bytes) -> tuple[tuple[str, ...], bool] | None:
-    """The texts of the ids in a JSON array, and whether all were integers.
+def listed_ids(array: bytes) -> Sequence[str] | None:
+    """The texts of the ids in a JSON array: ``IntegerIds`` where all were integers.
 
     None where the list is empty or mixed, or an id is not one; ``array`` must be known to be well-formed JSON in UTF-8.
     """
-    # The common list, [12, 34, 56], needs no number made and printed again: well-formed, of digits, commas and spaces only,
-    # not empty, no number of more than 18 digits. JSON has no leading zeros, so its digits are the canonical text.
+    # The common list, [12, 34, 56], needs no object for any of its numbers: well-formed, of digits, commas and spaces only,
+    # not empty, no number of more than 18 digits.
     shape = array.translate(_DIGITS_AS_ZEROS, b" ")
     if shape.translate(None, b"0,") == b"[]" and len(shape) > 2 and _TOO_LONG not in shape:
-        return _split(array, len(array) - len(shape)), True
+        return IntegerIds(np.fromstring(array[1:-1], np.int64, sep=","))
     try:
         if array.lstrip(b"[ \t\r\n")[:1] == b'"':
-            return printable_ids(_decode_texts(array)), False
+            return printable_ids(_decode_texts(array))
         integers = _decode_integers(array)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
-    return (tuple(map(str, integers)), True) if integers else None
-
-
-def _split(array: bytes, spaces: int) -> tuple[str, ...]:
-    text = array[1:-1].decode("ascii")
-    if spaces and spaces == text.count(", ") == text.count(","):
-        return tuple(text.split(", "))
-    return tuple((text.replace(" ", "") if spaces else text).split(","))
+    return IntegerIds(np.array(integers, np.int64)) if integers else None
 
 
 def printable_ids(ids: Sequence[str]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ class RankQuery(msgspec.Struct, frozen=True, gc=False):
 
     request_id: str
     user_id: str
-    candidates: tuple[str, ...]
+    candidates: Sequence[str]
     deadline: float
     context: Mapping[str, RawValue] = msgspec.field(default_factory=dict)
     candidate_features: Mapping[str, Sequence[RawValue]] = msgspec.field(default_factory=dict)

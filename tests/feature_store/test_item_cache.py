@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from feature_store.integer_ids import IntegerIds
 from feature_store.item_cache import CacheCounts, CacheRule, ItemCache
 from feature_store.item_rows import ItemFeatures
 from tests.feature_store.encoders import item_encoder
@@ -498,7 +499,7 @@ def test_numbers_stand_for_the_same_ids_as_their_texts():
     cache, _ = cache_of()
     fetch(cache, ["3", "5"], {"3": price(1), "5": None})
     ids, numbers = ["5", "4", "3", "3"], np.array([5, 4, 3, 3])
-    lookup = cache.begin(ids, ENCODER, integers=numbers)
+    lookup = cache.begin(IntegerIds(numbers), ENCODER)
     assert lookup.missing == ["4"]
     cache.fill_defaults(lookup)
     assert_rows(lookup, ENCODER, ids, [None, None, price(1), price(1)])

@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from feature_store.integer_ids import IntegerIds
 from feature_store.item_slots import ItemSlots
 
 SMALL = [*range(13), 2**22 - 1]
@@ -14,7 +15,7 @@ STEPS = st.lists(st.tuples(NUMBERS.map(str) | ODD_TEXTS, st.booleans(), st.boole
 
 
 def assert_found(slots, numbers):
-    found = slots.find_integers(np.array(numbers, np.int64))
+    found = slots.find(IntegerIds(np.array(numbers, np.int64)))
     assert found.dtype == np.int64
     assert found.tolist() == slots.find([str(each) for each in numbers]).tolist()
 

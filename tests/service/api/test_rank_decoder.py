@@ -25,7 +25,7 @@ def understood(call):
     return repr(
         (
             query.user_id,
-            query.candidates,
+            tuple(query.candidates),
             query.deadline,
             sorted(query.context.items()),
             sorted(query.candidate_features.items()),

@@ -2,11 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from feature_store.integer_ids import IntegerIds
 from service.api.schemas import Id
 from service.api.wire_ids import id_texts, listed_ids
 
@@ -39,7 +41,8 @@ gaps_of = st.lists(st.sampled_from(["", "", " ", "  ", "\n"]), min_size=7, max_s
 @given(lists, gaps_of)
 def test_a_list_is_read_as_its_ids_are_one_by_one(ids, gaps):
     found = listed_ids(spaced(ids, gaps))
-    assert found == ((tuple(map(str, ids)), isinstance(ids[0], int)) if right(ids) else None)
+    assert found == (tuple(map(str, ids)) if right(ids) else None)
+    assert isinstance(found, IntegerIds) == (right(ids) and isinstance(ids[0], int))
 
 
 @given(lists)
@@ -51,7 +54,7 @@ def test_decoded_ids_are_judged_the_same(ids):
     "array", [b"[1,2, 3]", b"[ 1, 2,3]", b"[1 ,2, 3]", b"[1,  2,3]", b"[1, 2, 3 ]", b"[1,2,3]", b"[1, 2, 3]"]
 )
 def test_spaces_stand_wherever_json_lets_them(array):
-    assert listed_ids(array) == (("1", "2", "3"), True)
+    assert listed_ids(array) == IntegerIds(np.array([1, 2, 3]))
 
 
 def test_a_truth_value_and_a_float_are_no_ids():

@@ -9,7 +9,7 @@ import pytest
 from service.scoring import onnx_session
 from service.scoring.errors import ModelRefusedError, ProviderUnavailableError
 from service.scoring.onnx_session import OnnxSession, SessionSettings, choose_providers
-from service.scoring.row_buckets import BoundSettings, RowBuckets
+from service.scoring.row_buckets import BoundSettings, RowBuckets, fill
 from service.scoring.shared_weights import SharedWeights
 from tests.service.scoring.graphs import (
     ITEM_WEIGHTS,
@@ -329,3 +329,11 @@ def test_the_smallest_size_that_holds_a_batch_is_taken(count, size):
 def test_sizes_that_make_no_sense_are_refused(smallest, largest):
     with pytest.raises(ValueError, match="buckets must begin"):
         RowBuckets(smallest, largest)
+
+
+def test_what_is_left_of_an_earlier_batch_in_a_buffer_becomes_padding():
+    buffer = np.zeros((4, 2), np.int32)
+    filled = fill(buffer, np.full((3, 2), 7), 0)
+    filled = fill(buffer, np.full((1, 2), 5), filled)
+    assert filled == 1
+    assert buffer.tolist() == [[5, 5], [0, 0], [0, 0], [0, 0]]

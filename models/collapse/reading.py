@@ -1,0 +1,191 @@
+"""An ONNX graph read into values. Reading applies the rewritings: each value is made by the functions that simplify it.
+
+An operation that is not understood is a barrier: it is kept as it stands, and its result is live. What even that does not fit
+(control flow, shapes that are computed, a leading axis that is neither users nor rows) raises ``NotUnderstoodError``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from models.collapse.dependence import ROW_USER, source_of
+from models.collapse.graph_ir import INPUT, OPAQUE, Attributes, Axis, NotUnderstoodError, Source, Value, Values
+from models.collapse.operation import Operation, Rule
+from models.collapse.operators_arithmetic import ARITHMETIC
+from models.collapse.operators_layout import LAYOUT
+from models.collapse.tensors import Tensor
+from models.manifest import GraphInput
+
+OPERATORS: dict[str, Rule] = {**ARITHMETIC, **LAYOUT}
+_MOST_WEIGHT_BYTES = 1_900_000_000
+_LAYOUTS = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand")
+_PASSED_ON = ("Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze")
+
+
+@dataclass(slots=True)
+class ReadGraph:
+    """The outputs as values, and what the forms need to know of the graph."""
+
+    values: Values
+    outputs: dict[str, Tensor]
+    axes: dict[str, Axis]
+    """The axis of each input but ``row_user``."""
+
+
+def read_graph(model: onnx.ModelProto, inputs: Sequence[GraphInput]) -> ReadGraph:
+    """The graph's outputs.
+
+    Raises:
+        NotUnderstoodError: the graph has something that cannot be kept, even as a barrier.
+    """
+    if sum(len(weight.raw_data) for weight in model.graph.initializer) > _MOST_WEIGHT_BYTES:
+        raise NotUnderstoodError("more weights than a protocol buffer holds")
+    if model.functions or model.graph.sparse_initializer:
+        raise NotUnderstoodError("functions or sparse weights")
+    return _Reader(model, inputs).read()
+
+
+class _Reader:
+    def __init__(self, model: onnx.ModelProto, inputs: Sequence[GraphInput]) -> None:
+        self.model = onnx.shape_inference.infer_shapes(model)
+        self.graph = self.model.graph
+        self.values = Values()
+        self.tensors: dict[str, Tensor] = {}
+        self.row_user: set[str] = set()
+        self.layouts = {node.output[0]: node.input[0] for node in self.graph.node if node.op_type in _LAYOUTS}
+        self.uses = Counter(name for node in self.graph.node for name in node.input)
+        self.uses.update(output.name for output in self.graph.output)
+        self.types = {info.name: info.type.tensor_type for info in (*self.graph.value_info, *self.graph.output)}
+        self.leading: dict[str, Axis] = {}
+        self.axes: dict[str, Axis] = {}
+        for weight in self.graph.initializer:
+            self.tensors[weight.name] = Tensor(self.values.constant(numpy_helper.to_array(weight)))
+        declared = {each.name: each for each in inputs}
+        for tensor in self.graph.input:
+            self._read_input(tensor, declared)
+
+    def _read_input(self, tensor: onnx.ValueInfoProto, declared: dict[str, GraphInput]) -> None:
+        if tensor.name not in declared:
+            raise NotUnderstoodError(f"input {tensor.name!r} is not declared")
+        each = declared[tensor.name]
+        if each.name == ROW_USER:
+            self.row_user.add(each.name)
+            return
+        if each.width is None:
+            raise NotUnderstoodError(f"input {each.name!r} is a vector")
+        axis = self.axes[each.name] = Axis(each.axis)
+        self.leading[tensor.type.tensor_type.shape.dim[0].dim_param] = axis
+        value = self.values.make(
+            INPUT,
+            [],
+            (each.width,),
+            attributes=(("name", each.name),),
+            dtype=np.dtype(each.dtype),
+            axis=axis,
+            sources=frozenset({source_of(each)}),
+        )
+        self.tensors[each.name] = Tensor(value)
+
+    def read(self) -> ReadGraph:
+        for node in self.graph.node:
+            self._read_node(node)
+        outputs = {output.name: self._tensor(output.name) for output in self.graph.output}
+        if any(tensor.value.axis is not Axis.ROWS for tensor in outputs.values()):
+            raise NotUnderstoodError("an output that is not one of rows")
+        return ReadGraph(self.values, outputs, self.axes)
+
+    def _tensor(self, name: str) -> Tensor:
+        if name not in self.tensors:
+            raise NotUnderstoodError(f"{name!r} is no tensor of users or rows")
+        return self.tensors[name]
+
+    def _read_node(self, node: onnx.NodeProto) -> None:
+        if any(attribute.type in (attribute.GRAPH, attribute.GRAPHS) for attribute in node.attribute):
+            raise NotUnderstoodError(f"{node.op_type} holds a graph of its own")
+        if node.op_type in _PASSED_ON and node.input[0] in self.row_user:
+            self.row_user.add(node.output[0])
+            return
+        if self._spread(node) or self._folded(node):
+            return
+        try:
+            tensors = self._understood(node)
+        except NotUnderstoodError:
+            tensors = self._barrier(node)
+        self.tensors.update(zip(node.output, tensors, strict=False))
+
+    def _spread(self, node: onnx.NodeProto) -> bool:
+        """``Gather(x, row_user)``: the value of users for each row."""
+        if node.op_type != "Gather" or node.input[1] not in self.row_user:
+            return False
+        source = self._tensor(node.input[0])
+        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
+        if axis != 0 or source.value.axis is not Axis.USERS or (source.merged and source.value.tail[0] != 1):
+            raise NotUnderstoodError("row_user gathers something else than users")
+        self.tensors[node.output[0]] = Tensor(self.values.spread(source.value), source.merged)
+        return True
+
+    def _folded(self, node: onnx.NodeProto) -> bool:
+        """What depends on no input is computed now."""
+        names = [name for name in node.input if name]
+        if not all(name in self.tensors and self.tensors[name].is_constant for name in names):
+            return False
+        if not names and node.op_type not in ("Constant", "ConstantOfShape"):
+            raise NotUnderstoodError(f"{node.op_type} makes something of nothing")
+        arrays = {name: self.tensors[name].value.constant for name in names}
+        results = ReferenceEvaluator(node).run(None, arrays)
+        for name, result in zip(node.output, results, strict=False):
+            self.tensors[name] = Tensor(self.values.constant(np.asarray(result)))
+        return True
+
+    def _understood(self, node: onnx.NodeProto) -> list[Tensor]:
+        rule = OPERATORS.get(node.op_type) if node.domain == "" else None
+        if rule is None:
+            raise NotUnderstoodError(f"no rule for {node.op_type}")
+        attributes = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
+        operands = [self._tensor(name) if name else None for name in node.input]
+        own = [self._read_once(name) for name in node.input]
+        return rule(Operation(self.values, node.op_type, operands, own, attributes, len(node.output)))
+
+    def _read_once(self, name: str) -> bool:
+        """Whether nothing reads ``name`` twice, under any name that a change of layout gives it."""
+        while self.uses[name] == 1 and name in self.layouts:
+            name = self.layouts[name]
+        return self.uses[name] == 1
+
+    def _barrier(self, node: onnx.NodeProto) -> list[Tensor]:
+        tensors = [self._tensor(name) for name in node.input if name]
+        axes = {tensor.value.axis for tensor in tensors} - {None}
+        if len(axes) != 1:
+            raise NotUnderstoodError(f"{node.op_type} over both axes")
+        shapes = tuple((-1, *tensor.rest) if not tensor.is_constant else tensor.value.tail for tensor in tensors)
+        kept = node.SerializeToString(deterministic=True)
+        outputs = []
+        for place, name in enumerate(node.output):
+            rest = self._inferred_rest(name, next(iter(axes))) if name else (1,)
+            attributes = (("node", kept), ("output", place), ("shapes", shapes))
+            outputs.append(self._kept([tensor.value for tensor in tensors], rest, attributes, name))
+        return outputs
+
+    def _kept(self, inputs: list[Value], rest: tuple[int, ...], attributes: Attributes, name: str) -> Tensor:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(self.types[name].elem_type) if name else np.dtype(np.float32)
+        barrier = frozenset({Source.BARRIER})
+        value = self.values.make(OPAQUE, inputs, rest or (1,), attributes=attributes, dtype=dtype, sources=barrier)
+        return Tensor(value, 0 if rest else 1)
+
+    def _inferred_rest(self, name: str, axis: Axis | None) -> tuple[int, ...]:
+        """The shape behind the leading axis, from ONNX's own inference.
+
+        Raises:
+            NotUnderstoodError: it is not known, or the leading axis is not that of the inputs.
+        """
+        dims = self.types[name].shape.dim if name in self.types and self.types[name].HasField("shape") else []
+        if not dims or self.leading.get(dims[0].dim_param) is not axis or any(dim.dim_value < 1 for dim in dims[1:]):
+            raise NotUnderstoodError(f"the shape of {name!r} is not known")
+        return tuple(dim.dim_value for dim in dims[1:])

@@ -1,0 +1,25 @@
+"""What goes wrong between front-ends and the scorer. Callers of a model never see these: they get errors of scoring."""
+
+from __future__ import annotations
+
+
+class ScorerProcessError(Exception):
+    """Base of this package's own errors.
+
+    ScorerProcessError
+    ├── ProtocolError          a peer said, or wrote, what it must not: its connection ends
+    ├── SlotTooSmallError      arrays do not fit a slot
+    └── ScorerStartError       the supervisor could not start the scorer process
+    """
+
+
+class ProtocolError(ScorerProcessError):
+    """The peer does not keep to the protocol."""
+
+
+class SlotTooSmallError(ScorerProcessError):
+    """The arrays need more room than a slot has."""
+
+
+class ScorerStartError(ScorerProcessError):
+    """The scorer process did not come up."""
