@@ -53,7 +53,7 @@ class ItemSlots:
         if not isinstance(item_ids, IntegerIds):
             return np.fromiter(map(self._slot_of.get, item_ids, repeat(ABSENT)), np.int64, len(item_ids))
         if self._by_number is None:
-            self._by_number = IntegerIndex(self.total)
+            self._by_number = IntegerIndex()
             for item_id, slot in self._slot_of.items():
                 self._number(item_id, slot)
         return self._by_number.find(item_ids.values)

@@ -19,7 +19,7 @@ STEPS = st.tuples(st.sampled_from(["put", "remove"]), KEYS, st.integers(0, 9))
 @given(st.lists(STEPS, max_size=60), st.lists(KEYS, max_size=20))
 @settings(max_examples=300, deadline=None)
 def test_it_finds_what_a_dictionary_finds(steps, asked):
-    index, oracle = IntegerIndex(60), {}
+    index, oracle = IntegerIndex(), {}
     for what, key, slot in steps:
         if what == "put":
             index.put(key, slot)
@@ -33,7 +33,7 @@ def test_it_finds_what_a_dictionary_finds(steps, asked):
 
 
 def test_a_full_table_that_always_changes_stays_right_and_finite():
-    index, oracle = IntegerIndex(8), {}
+    index, oracle = IntegerIndex(), {}
     for key in range(5_000):
         index.put(key, key % 8)
         oracle[key] = key % 8
