@@ -78,6 +78,11 @@ def test_a_version_holds_all_that_serving_needs(exported, trained):
         "golden_requests.json",
         "encoder.json",
         "views.yaml",
+        "item.onnx",
+        "one_user.onnx",
+        "many_users.onnx",
+        "item_part.npy",
+        "item_inputs.npz",
     }
     run = read_run(trained("din").directory.root)
     assert version.file_bytes("encoder.json") == run.directory.encoder.read_bytes()
@@ -194,7 +199,14 @@ def test_the_command_prints_parity_by_case_and_ends_with_the_version(exported, n
     export = exported(network)
     lines = export.printed.splitlines()
     assert export.code == 0
-    assert all(re.match(r"parity \w+ +\d\.\de[-+]\d\d$", line) for line in lines[:-1])
-    assert len(lines) == 1 + len(export.version.manifest.parity.cases)
+    cases = len(export.version.manifest.parity.cases)
+    assert all(re.match(r"parity \w+ +\d\.\de[-+]\d\d$", line) for line in lines[:cases])
+    saved = [
+        r"collapsed parity +\d\.\de[-+]\d\d",
+        r"operations per candidate +[\d,]+ -> [\d,]+",
+        r"bytes per candidate +[\d,]+ -> [\d,]+",
+    ]
+    collapsed = saved if export.version.manifest.collapsed else []
+    assert all(re.fullmatch(pattern, line) for pattern, line in zip(collapsed, lines[cases:-1], strict=True))
     assert lines[-1] == f"published: {network}@1"
     assert export.logged == []

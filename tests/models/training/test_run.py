@@ -30,6 +30,7 @@ def train_run(views, recipe, runs):
 
 FILES = {
     "calibration.png",
+    "catalogue.npz",
     "config.json",
     "encoder.json",
     "golden_requests.json",
