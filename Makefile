@@ -6,7 +6,7 @@ DATA ?=
 PORT ?= 8000
 BINARIES ?=
 
-.PHONY: help demo smoke test test-redis lint format skew skew-live quality loadtest bench-features chaos-features chaos-control clean
+.PHONY: help demo smoke test test-redis lint format skew skew-live quality loadtest bench bench-quick bench-peers-install bench-peers bench-features chaos-features chaos-control clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,18 @@ quality: $(VENV)/demo ## train DeepFM, mean pooling and DIN over three seeds and
 
 loadtest: $(VENV)/dev ## open-loop load on the demo's service, report under var/loadtest (DATA=...)
 	@$(PY) -m demo --loadtest $(if $(DATA),--data $(DATA))
+
+bench: $(VENV)/dev ## candidates/s, latency, overload on one core beside bare ONNX Runtime (half an hour, a quiet machine), docs/results/speed
+	$(PY) -m loadtest.bench
+
+bench-quick: $(VENV)/dev ## the same with short runs, into var/bench-quick: to see that it works
+	$(PY) -m loadtest.bench --quick --out var/bench-quick
+
+bench-peers-install: $(VENV)/dev ## other servers, each in an environment of its own below var/peers
+	$(PY) -m loadtest.peers install
+
+bench-peers: $(VENV)/dev ## the same model and features behind them, added to the results of make bench
+	$(PY) -m loadtest.bench peers --keep
 
 bench-features: $(VENV)/dev ## the feature store's reads and writes, results under docs/results/fresh-features (1-2 minutes, a quiet machine)
 	$(PY) -m feature_store bench

@@ -25,6 +25,7 @@ from loadtest.bench.stage import Stage
 from loadtest.machine import processor_name
 
 SECTIONS = ("throughput", "latency", "overload", "switches", "workers")
+_ON_DEMAND = ("peers",)
 _PACKAGES = ("onnxruntime", "numpy", "fastapi", "uvicorn", "uvloop", "httptools", "redis", "hiredis", "msgspec", "pydantic")
 
 
@@ -47,13 +48,16 @@ def main() -> int:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtest.bench", description=__doc__)
-    parser.add_argument("sections", nargs="*", default=SECTIONS, help=f"of {', '.join(SECTIONS)}; all by default")
+    parser.add_argument("sections", nargs="*", default=SECTIONS, help=f"of {', '.join(SECTIONS)} (all by default), peers")
     parser.add_argument("--world", type=Path, default=Path("var/bench"), help="made on demand")
     parser.add_argument("--out", type=Path, default=Path("docs/results/speed"))
     parser.add_argument("--repeats", type=int, default=Effort().repeats)
     parser.add_argument("--quick", action="store_true", help="every run a fraction of its time: to see that it works")
     parser.add_argument("--keep", action="store_true", help="keep the other sections of an earlier report")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if unknown := set(arguments.sections) - {*SECTIONS, *_ON_DEMAND}:
+        parser.error(f"no such section: {', '.join(sorted(unknown))}")
+    return arguments
 
 
 def _effort(arguments: argparse.Namespace) -> Effort:
@@ -70,6 +74,7 @@ def _measure(campaign: Campaign, sections: list[str], results: dict[str, Any]) -
         "overload": campaign.overload,
         "switches": campaign.switches,
         "workers": campaign.workers,
+        "peers": campaign.peers,
     }
     for section in sections:
         print(f"{datetime.now(UTC):%H:%M:%S} {section}", file=sys.stderr, flush=True)

@@ -12,6 +12,8 @@ from loadtest.bench.bare import BareTask
 from loadtest.bench.cores import processor_seconds
 from loadtest.bench.stage import BareLoop, Service, Stage, Variant
 from loadtest.bench.traffic import Traffic, TrafficPlan
+from loadtest.chaos.service_process import free_port
+from loadtest.peers.start import PEERS, is_installed, running_peer
 
 MODELS = ("deepfm", "din")
 ROWS = (50, 200, 500, 2_000)
@@ -104,6 +106,27 @@ class Campaign:
             for count in rows
             for on, without in [(cells["deepfm-rewritten", count], cells["deepfm-off", count])]
         ]
+
+    def peers(self, rows: Sequence[int] = (200,)) -> list[dict[str, Any]]:
+        """Candidates a second of other servers that are installed, in turns with ours: same model, features, store, load."""
+        found = []
+        with self._services([self._variant("deepfm", "rewritten")]) as services:
+            for name in filter(is_installed, PEERS):
+                port = free_port()
+                with running_peer(name, self.stage.root, self.stage.store.url, port, self.stage.layout.served) as pid:
+                    peer = Service(Variant(name, "deepfm", "", {}), port, pid)
+                    found += [self._beside(peer, services["deepfm-rewritten"], count) for count in rows]
+        return found
+
+    def _beside(self, peer: Service, ours: Service, rows: int) -> dict[str, Any]:
+        # Each at the number of connections that suits it best.
+        best = max((16, 64), key=lambda connections: self._closed(peer, rows, connections).answers_per_s)
+        their, own = Series(), Series()
+        for _ in range(self.effort.repeats):
+            their.values.append(rows * self._closed(peer, rows, best).answers_per_s)
+            own.values.append(rows * self._closed(ours, rows).answers_per_s)
+        figures = {"theirs": their.to_json(), "ours": own.to_json(), "ratio": _ratio(own, their)}
+        return {"peer": peer.variant.name, "rows": rows, "connections": best, **figures}
 
     def workers(self, rows: int = 500) -> dict[str, Any]:
         """Throughput of one worker (core to itself) and of two (which share both cores with the load and the store)."""

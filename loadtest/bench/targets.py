@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+_PEERS = {"mosec": (1.8, 2.5), "litserve": (5.0, 8.0), "bentoml": (10.0, 15.0), "ray_serve": (10.0, 15.0)}
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -36,6 +38,9 @@ def targets(results: Mapping[str, Any]) -> Iterator[Target]:
         yield Target(f"experiments + metrics + exposure on / off, N={row['rows']}", 0.97, 0.99, row["ratio"]["median"])
     if "workers" in results:
         yield from _workers(results["workers"])
+    for row in results.get("peers", []):
+        if row["rows"] == 200:
+            yield Target(f"against {row['peer']}, N=200", *_PEERS[row["peer"]], row["ratio"]["median"])
 
 
 def _throughput(rows: list[dict[str, Any]]) -> Iterator[Target]:

@@ -1,4 +1,4 @@
-"""LitServe: one API process, one worker process, batching, its faster queue.
+"""LitServe: one API process, one worker process, greedy batching (no wait was its fastest here), its faster queue.
 
 ``python -m loadtest.peers.litserve_app --port N``.
 """
@@ -49,7 +49,7 @@ class Ranker(litserve.LitAPI):  # type: ignore[misc]
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
-    api = Ranker(max_batch_size=setting(BATCH, 8), batch_timeout=setting(WAIT_MS, 1) / 1e3, api_path="/rank")
+    api = Ranker(max_batch_size=setting(BATCH, 8), batch_timeout=setting(WAIT_MS, 0) / 1e3, api_path="/rank")
     server = litserve.LitServer(api, accelerator="cpu", devices=1, workers_per_device=1, fast_queue=True)
     server.run(
         host="127.0.0.1", port=parser.parse_args().port, num_api_servers=1, generate_client_file=False, log_level="warning"
