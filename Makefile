@@ -6,7 +6,7 @@ DATA ?=
 PORT ?= 8000
 BINARIES ?=
 
-.PHONY: help demo smoke test test-redis lint format skew skew-live quality loadtest bench bench-quick bench-peers-install bench-peers bench-features chaos-features chaos-control clean
+.PHONY: help demo smoke test test-redis lint format skew skew-live quality loadtest bench bench-quick bench-peers-install bench-peers bench-gpu bench-features chaos-features chaos-control clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -58,6 +58,9 @@ bench-peers-install: $(VENV)/dev ## other servers, each in an environment of its
 
 bench-peers: $(VENV)/dev ## the same model and features behind them, added to the results of make bench
 	$(PY) -m loadtest.bench peers --keep
+
+bench-gpu: $(VENV)/dev ## one GPU, bare and behind front-ends with the binary body (needs onnxruntime-gpu), docs/results/speed/gpu.json
+	$(PY) -m loadtest.bench.gpu_run
 
 bench-features: $(VENV)/dev ## the feature store's reads and writes, results under docs/results/fresh-features (1-2 minutes, a quiet machine)
 	$(PY) -m feature_store bench

@@ -2,7 +2,8 @@
 
 No question waits for others to come. With nothing under way it leaves at the end of the event loop's step, together with all
 that were asked in it; while an exchange is under way questions gather, and leave when it ends. One that takes long, or one
-that carries all it may, keeps nobody: the next ones leave beside it.
+that carries all it may, keeps nobody: the next ones leave beside it. The exception is a process that is ``busy``: an answer
+would only wait for others' work to end, so questions gather a little, and fewer exchanges are that much less work.
 """
 
 from __future__ import annotations
@@ -24,13 +25,19 @@ from feature_store.stored import StoredRecords
 _GRACE_S = 0.001
 
 
+def never_busy() -> bool:
+    """Nothing is held back."""
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class CoalescingRule:
     """How many questions share an exchange, how many exchanges are under way, and who is refused.
 
     An exchange carries at most ``questions``, and no more than ``keys`` keys unless a single question has more. ``exchanges``
     may be under way at once; a second one beside others leaves only ``patience_s`` after the last left, or with as much as it
-    may carry. A question that found no place in ``queue_timeout_s`` is refused, as are those beyond ``outstanding``.
+    may carry. While all is busy, none waits for that longer than ``gather_s``. A question that found no place in
+    ``queue_timeout_s`` is refused, as are those beyond ``outstanding``.
     """
 
     exchanges: int
@@ -39,6 +46,7 @@ class CoalescingRule:
     questions: int = 64
     keys: int = 4_096
     patience_s: float = 0.002
+    gather_s: float = 0.005
 
 
 @dataclass(slots=True, eq=False)
@@ -64,11 +72,18 @@ class Coalescer:
     question that gets into none is reported as abandoned here.
     """
 
-    def __init__(self, exchange: Exchange, rule: CoalescingRule, breaker: CircuitBreaker) -> None:
-        """``exchange`` gives the answers in the order of the questions, or raises for all of them."""
+    def __init__(
+        self, exchange: Exchange, rule: CoalescingRule, breaker: CircuitBreaker, busy: Callable[[], bool] = never_busy
+    ) -> None:
+        """``exchange`` gives the answers in the order of the questions, or raises for all of them.
+
+        ``busy`` says whether an answer would have to wait for other work in any case. Only while questions wait it is asked,
+        at every step of the event loop.
+        """
         self._exchange = exchange
         self._rule = rule
         self._breaker = breaker
+        self._busy = busy
         self._queue: deque[Question] = deque()
         self._queued_keys = 0
         self._asked = 0
@@ -104,7 +119,7 @@ class Coalescer:
         self._expiry.watch(deadline)
         if not self._dispatch_due:
             self._dispatch_due = True
-            loop.call_soon(self._dispatch)
+            loop.call_soon(self._step)
         return question.answer
 
     async def close(self) -> None:
@@ -121,9 +136,18 @@ class Coalescer:
     def _waiting(self) -> Iterator[Question]:
         return chain(self._queue, *self._under_way.values())
 
+    def _step(self) -> None:
+        """The end of a step of the event loop."""
+        self._dispatch_due = False
+        self._dispatch()
+
     def _dispatch(self) -> None:
         """Let leave what may leave now, and look again when more may."""
-        self._dispatch_due = False
+        if self._gathers():
+            if not self._dispatch_due:
+                self._dispatch_due = True
+                asyncio.get_running_loop().call_soon(self._step)
+            return
         while self._queue and self._may_leave():
             questions = self._next_questions()
             if questions:
@@ -133,14 +157,23 @@ class Coalescer:
         else:
             self._overdue_seen = False
 
+    def _gathers(self) -> bool:
+        """Whether nobody would have an answer sooner if the questions left now, and the oldest has not waited for long."""
+        queue, rule = self._queue, self._rule
+        if not queue or self._closed or not self._busy():
+            return False
+        return not self._is_full() and time.monotonic() - queue[0].asked_at < rule.gather_s
+
+    def _is_full(self) -> bool:
+        return len(self._queue) >= self._rule.questions or self._queued_keys >= self._rule.keys
+
     def _may_leave(self) -> bool:
         rule, under_way = self._rule, len(self._under_way)
         if not under_way:
             return True
         if under_way >= rule.exchanges:
             return False
-        full = len(self._queue) >= rule.questions or self._queued_keys >= rule.keys
-        return full or time.monotonic() - self._last_left >= rule.patience_s
+        return self._is_full() or time.monotonic() - self._last_left >= rule.patience_s
 
     def _next_questions(self) -> list[Question]:
         """The oldest questions, as many as share an exchange; those that nobody waits for any more are dropped."""

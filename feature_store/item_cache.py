@@ -122,7 +122,7 @@ class ItemCache:
         rows = self._encodings.rows(encoder)
         slots = self._slots.find(item_ids)
         gaps = self._gaps(item_ids, slots)
-        part = self._encodings.part(rows, table, slots)
+        part = self._encodings.late_part(rows, table, slots) if gaps is None else self._encodings.part(rows, table, slots)
         block: Block | LateBlock = rows.block(slots) if table is None or gaps is not None else rows.promise(slots)
         stale = self._stale_among(item_ids, slots) if self._stale_fields else {}
         return Lookup(

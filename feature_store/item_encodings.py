@@ -9,7 +9,7 @@ import numpy as np
 from feature_store.encoding.encoder import Block, FeatureEncoder, Floats
 from feature_store.item_rows import EncodedItems, EncoderRows, ItemValues, Mask, Places, encode_items
 from feature_store.item_slots import ABSENT, ItemSlots
-from feature_store.item_table import ItemTable
+from feature_store.item_table import ItemTable, SharedRows
 
 
 class ItemEncodings:
@@ -53,6 +53,11 @@ class ItemEncodings:
         if places.size:
             numbers = places.tolist()
             rows.encode(places, [self._slots.id_of(slot) for slot in numbers], [self._values[slot] for slot in numbers])
+
+    def late_part(self, rows: EncoderRows, table: ItemTable | None, slots: Places) -> Floats | SharedRows | None:
+        """As ``part``, but shared rows need not be copied yet."""
+        late = None if table is None else rows.slot_rows(table).take_late(slots)
+        return self.part(rows, table, slots) if late is None else late
 
     def part(self, rows: EncoderRows, table: ItemTable | None, slots: Places) -> Floats | None:
         """Encode what the slots hold; with a table copy its rows of them, derived where needed, zeros for ``ABSENT``."""

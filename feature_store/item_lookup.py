@@ -9,7 +9,7 @@ import numpy as np
 from feature_store.encoding.encoder import Block, FeatureEncoder, Floats
 from feature_store.item_rows import EncodedItems, LateBlock, Mask
 from feature_store.item_slots import ABSENT
-from feature_store.item_table import ItemTable
+from feature_store.item_table import ItemTable, SharedRows
 
 
 class Gaps:
@@ -64,7 +64,7 @@ class Lookup:
         stale_fields: Mapping[str, tuple[str, ...]],
         moment: int,
         table: ItemTable | None = None,
-        part: Floats | None = None,
+        part: Floats | SharedRows | None = None,
     ) -> None:
         """``stale_fields`` names, for items held, the fields that their rows were made without because they had expired.
 
@@ -111,7 +111,7 @@ class Lookup:
             self._rows = self._rows.block()
         return self._rows
 
-    def item_part(self) -> Floats | None:
+    def item_part(self) -> Floats | SharedRows | None:
         """The table's rows of the items, float32 [rows, width], in the order of the request; None without a table.
 
         Raises:
@@ -139,7 +139,7 @@ class Lookup:
         self._rows.categories[rows] = items.block.categories[taken]
         self._rows.numbers[rows] = items.block.numbers[taken]
         self._known[rows] = items.known[taken]
-        if self._part is not None and part is not None:
+        if isinstance(self._part, np.ndarray) and part is not None:
             self._part[rows] = part[taken]
         self._complete = True
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,6 +34,37 @@ class BaseRows:
     rows: Floats
     inputs: Block
     key_slot: int
+
+
+class SharedRows:
+    """Rows of the shared ones by place, gathered when they are needed: they never change, so this may be late.
+
+    What is gathered just before it is used is still in the processor's caches. It stands for its array: shape, type, slices
+    and ``numpy.asarray`` are those of float32 [n, width].
+    """
+
+    __slots__ = ("_places", "_rows", "shape")
+
+    dtype = np.dtype(np.float32)
+    ndim = 2
+
+    def __init__(self, rows: Floats, places: Places) -> None:
+        self._rows = rows
+        self._places = places
+        self.shape = (len(places), rows.shape[1])
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, part: slice) -> SharedRows:
+        return SharedRows(self._rows, self._places[part])
+
+    def gather(self) -> Floats:
+        """The rows as an array of their own."""
+        return self._rows.take(self._places, axis=0)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        return self.gather() if dtype is None else self.gather().astype(dtype, copy=False)
 
 
 class RowSource:
@@ -122,7 +153,7 @@ class ItemTable:
 
 
 class SlotRows:
-    """One table's rows by slot of one cache. Nothing but copies leaves it, so no request ever sees a row change.
+    """One table's rows by slot of one cache. Nothing but copies and shared rows leave it, so no request ever sees a row change.
 
     Private rows have the address space of all slots; memory is taken as rows are used.
     """
@@ -138,12 +169,17 @@ class SlotRows:
 
     def take(self, slots: Places) -> Floats | None:
         """Copies of the slots' rows, zeros for no slot; None if a slot's row must be derived first."""
+        late = self.take_late(slots)
+        return late.gather() if isinstance(late, SharedRows) else late
+
+    def take_late(self, slots: Places) -> Floats | SharedRows | None:
+        """The same, but where all rows are shared ones they need not be copied yet."""
         places = self._places.take(slots)
         lowest = int(places.min(initial=0))
         if lowest == _INVALID:
             return None
         if lowest >= 0 and len(self._shared):
-            return self._shared.take(places, axis=0)
+            return SharedRows(self._shared, places)
         if not len(self._shared):
             return self._own_of(slots)
         rows = self._shared.take(np.maximum(places, 0), axis=0)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from feature_store.encoding.encoder import Block, FeatureEncoder, Floats
 from feature_store.encoding.values import RawValue
@@ -16,7 +17,7 @@ from feature_store.freshness import NEVER_EXPIRES, FreshnessRule, ItemFreshness,
 from feature_store.item_cache import ItemCache
 from feature_store.item_lookup import Lookup
 from feature_store.item_reads import NOBODY, NOTHING, ItemReads, RecordReader, read_within, shared_items
-from feature_store.item_table import ItemTable
+from feature_store.item_table import ItemTable, SharedRows
 from feature_store.records import FeatureRecord
 from feature_store.stored import StoredRecords
 from feature_store.views import FeatureViews
@@ -24,8 +25,7 @@ from feature_store.views import FeatureViews
 _PRELOAD_ITEMS = 500
 
 
-@dataclass(frozen=True, slots=True)
-class FetchedFeatures:
+class FetchedFeatures(msgspec.Struct, frozen=True, gc=False):
     """The raw features of a user, the encoded ones of the candidates, and what is missing of them.
 
     ``history_times`` are in the unit of the interactions table; ``..._written_at`` are Unix seconds of the writer's clock.
@@ -35,6 +35,8 @@ class FetchedFeatures:
     the fields that some row was made without because they had expired. ``unavailable`` names why the store gave nothing;
     ``faults`` names values that could not be used (``StoredRecords.faults``, ``items_unavailable`` where another's read of
     some items came to nothing). ``item_part``: float32 [candidates, width], the rows of the item table, if one was given.
+
+    A struct, for a frozen dataclass of so many fields costs a microsecond; ``gc=False`` is safe: it is never part of a cycle.
     """
 
     user: Mapping[str, RawValue] | None
@@ -44,14 +46,19 @@ class FetchedFeatures:
     history_times: list[float]
     history_written_at: float | None
     history_version: int | None
-    items: Block
-    item_part: Floats | None
+    lookup: Lookup
+    item_part: Floats | SharedRows | None
     unknown_items: int
     stale_items: int
     items_stale: tuple[str, ...]
     encoding_ms: float
     unavailable: UnavailableReason | None
     faults: tuple[str, ...]
+
+    @property
+    def items(self) -> Block:
+        """The candidates' encoded features as they were at the read. Copied only when asked for: an item part needs none."""
+        return self.lookup.block()
 
 
 class OnlineFeatures:
@@ -132,7 +139,7 @@ class OnlineFeatures:
             history_times=[] if history is None else history.times,
             history_written_at=None if history is None else history.written_at,
             history_version=None if history is None else history.version,
-            items=lookup.block(),
+            lookup=lookup,
             item_part=lookup.item_part(),
             unknown_items=lookup.unknown_count,
             stale_items=lookup.stale_count,

@@ -76,18 +76,39 @@ def read_shared_reply(
         asked: user id and item ids of each caller.
         values: features and history of every user, one after another, then every item, in the order of ``asked``.
     """
-    answers = []
-    item_at = 2 * len(asked)
-    for place, (user_id, item_ids) in enumerate(asked):
-        own = values[2 * place : 2 * place + 2]
-        if item_ids:
-            own = [*own, *values[item_at : item_at + len(item_ids)]]
-            item_at += len(item_ids)
-        answers.append(read_reply(user_id, item_ids, own))
-    mixed_up = any(answer.mixed_up for answer in answers)
+    answers: list[StoredRecords] = []
+    mixed_up = False
+    own_at, item_at = 0, 2 * len(asked)
+    for user_id, item_ids in asked:
+        answer = None if item_ids else _sound_user(user_id, values[own_at], values[own_at + 1])
+        if answer is None:
+            end = item_at + len(item_ids)
+            answer = read_reply(user_id, item_ids, [values[own_at], values[own_at + 1], *values[item_at:end]])
+            mixed_up |= answer.mixed_up
+            item_at = end
+        own_at += 2
+        answers.append(answer)
     if mixed_up and len(answers) > 1:
         answers = [answer if answer.mixed_up else _doubted(answer) for answer in answers]
     return answers, mixed_up
+
+
+def _sound_user(user_id: str, user: ReadValue, history: ReadValue) -> StoredRecords | None:
+    """The common case at the least cost: what ``read_reply`` makes of a user's values alone, or None if one is at fault."""
+    try:
+        return StoredRecords(
+            None if user is None else decode_features(_bytes(user), user_id),
+            None if history is None else decode_history(_bytes(history), user_id),
+            {},
+        )
+    except RecordError:
+        return None
+
+
+def _bytes(value: bytes | RecordWrongTypeError) -> bytes:
+    if isinstance(value, RecordWrongTypeError):
+        raise value
+    return value
 
 
 def _doubted(answer: StoredRecords) -> StoredRecords:
@@ -106,9 +127,7 @@ def _read(
     if value is None:
         return None, True
     try:
-        if isinstance(value, RecordWrongTypeError):
-            raise value
-        return decode(value, owner), True
+        return decode(_bytes(value), owner), True
     except RecordError as error:
         faults.append(f"{kind}_{error.kind}")
         return None, False

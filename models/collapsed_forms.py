@@ -16,6 +16,7 @@ from models.manifest import ITEM_PART, Collapsed, GraphForm, GraphInput, ItemPar
 from models.parity import Arrays, held_to_tolerance, largest_difference, open_session, parity_cases, torch_outputs
 from models.training.catalogue import Catalogue
 from models.training.run_directory import TrainedRun
+from models.weight_files import save_graph
 
 ITEM_FILE, ONE_USER_FILE, MANY_USERS_FILE = "item.onnx", "one_user.onnx", "many_users.onnx"
 TABLE_FILE, TABLE_INPUTS_FILE = "item_part.npy", "item_inputs.npz"
@@ -37,7 +38,7 @@ def write_collapsed(staged: Path, plain: Path, run: TrainedRun, shape: GraphShap
     for file, graph in ((ITEM_FILE, graphs.item), (ONE_USER_FILE, graphs.one_user), (MANY_USERS_FILE, graphs.many_users)):
         if graph is not None:
             onnx.checker.check_model(graph, full_check=True)
-            onnx.save(graph, staged / file)
+            save_graph(graph, staged / file)
     forms = _FormSessions.open(staged, graphs)
     parity = _parity(forms, run, shape)
     return Collapsed(

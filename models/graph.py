@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,13 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
+from models.weight_files import GRAPH_BYTES, save_graph
 from models.zoo.din import ATTENTION
 from models.zoo.inputs import Batch, InputTensor, NetworkInputs, input_tensors
 from models.zoo.registry import Network
 
 OPSET = 20
-# Protocol buffers end at 2 GiB; the graph itself needs some of it.
-EXTERNAL_DATA_ABOVE_BYTES = 2_000_000_000
 
 
 class ScoringGraph(nn.Module):
@@ -56,15 +56,8 @@ class GraphShape:
         return {tensor.name: tensors[tensor.name] for tensor in self.inputs}
 
 
-def write_graph(
-    network: Network,
-    shape: GraphShape,
-    example: Batch,
-    path: Path,
-    *,
-    external_data_above_bytes: int = EXTERNAL_DATA_ABOVE_BYTES,
-) -> None:
-    """Export, check with ONNX's own checker, and write ``path`` (and ``path.data`` when the weights are large).
+def write_graph(network: Network, shape: GraphShape, example: Batch, path: Path) -> None:
+    """Export, check with ONNX's own checker, and write ``path``, large tables in files of their own beside it.
 
     ``example`` needs at least two users and two rows: torch takes an axis of one for a constant.
 
@@ -86,7 +79,10 @@ def write_graph(
     if program is None:
         raise RuntimeError("torch.onnx.export gave no program")
     weights = sum(weight.numel() * weight.element_size() for weight in network.parameters())
-    program.save(path, external_data=weights > external_data_above_bytes)
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        whole = Path(scratch) / path.name
+        program.save(whole, external_data=weights > GRAPH_BYTES)
+        save_graph(onnx.load(whole), path)
     onnx.checker.check_model(path, full_check=True)
 
 

@@ -7,6 +7,7 @@ other file with its SHA-256. A server refuses a version whose files, inputs or s
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from typing import Annotated, Any, Literal, Self
 
@@ -19,6 +20,9 @@ GOLDEN_OUTPUT = "output."
 """In the golden file an array of this prefix and a graph output's name holds torch's answer."""
 ITEM_PART = "item_part"
 """The output of a collapsed version's item graph, and the input of its forms that takes it: float32 [rows, width]."""
+
+WEIGHT_FILE = re.compile(r"weight\.(?P<initializer>.+)\.npy")
+"""A listed file of such a name (npy) holds the initializer so named of each of the version's graphs that has one."""
 
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -201,6 +205,12 @@ class Manifest(_Strict):
         part = self.collapsed.item_part
         named = () if part is None else (part.onnx, part.table, part.table_inputs)
         return files | {name for name in named if name is not None}
+
+    @property
+    def shared_weights(self) -> dict[str, str]:
+        """Large tables in files of their own (``models/weight_files.py``), by the initializer that each holds."""
+        found = ((WEIGHT_FILE.fullmatch(file.name), file.name) for file in self.files)
+        return {match["initializer"]: name for match, name in found if match is not None}
 
     @property
     def score_names(self) -> tuple[str, ...]:

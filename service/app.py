@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,20 +37,27 @@ from service.api.health import health_routes
 from service.api.metrics import metrics_routes
 from service.api.problems import install_problem_answers
 from service.api.rank import add_rank_route
-from service.background import count_items, reload_on_hangup
+from service.api.rank_door import RankDoor
+from service.background import collecting_rarely, count_items, reload_on_hangup
 from service.errors import StartupError
 from service.experiments.plan_source import PlanSource
+from service.exposure.log import ExposureLog
+from service.exposure.rule import rule_of
 from service.ingestion.event_rules import EventRules
 from service.ingestion.event_time import TimeRule
 from service.ingestion.intake import EventIntake, IntakeLimits
 from service.live_events import LiveEvents, LiveTiming
 from service.logs import configure_logs
+from service.quiet_telemetry import QuietTelemetry
 from service.ranking.ports import Snapshot
 from service.ranking.ranker import Ranker
 from service.scoring.loaded_model import LoadSettings, load_model
 from service.scoring.loaded_models import LoadedModels
 from service.scoring.onnx_session import SessionSettings
 from service.scoring.policies import BatchLimits
+from service.scoring.process.connection import ConnectionRule, ScorerConnection
+from service.scoring.process.region import RegionShape
+from service.scoring.process.remote_models import RemoteModels
 from service.scoring.scheduler import Scheduler
 from service.scoring.version_loading import LoadRule
 from service.settings import EventSettings, ModelSettings, Settings, StoreSettings
@@ -78,10 +84,15 @@ class Parts:
     executor: ThreadPoolExecutor
     models: LoadedModels
     activation: Activation
+    scorer: ScorerConnection | None
+    exposures: ExposureLog | None
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """The application, for uvicorn (``--factory``) and for tests. Reads ``RANKLINE_*`` when no settings are given."""
+def create_app(settings: Settings | None = None) -> RankDoor:
+    """The application, for uvicorn (``--factory``) and for tests. Reads ``RANKLINE_*`` when no settings are given.
+
+    It is a door to ``POST /rank`` with the FastAPI application behind it, which has all routes and the document.
+    """
     settings = settings or Settings()
     configure_logs(settings.log_level)
     parts = _build(settings)
@@ -95,27 +106,33 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     install_problem_answers(app)
-    _add_routes(app, parts)
-    return app
+    return _add_routes(app, parts)
 
 
 def _build(settings: Settings) -> Parts:
-    telemetry = Telemetry()
+    telemetry = Telemetry() if settings.metrics else QuietTelemetry()
+    exposures = rule_of(settings.exposures)
     rule = settings.store
     url, keys = _store_url(rule), KeySpace(rule.prefix)
-    store = RedisStore.from_url(url, keys=keys, limits=_read_limits(rule))
+    executor = ThreadPoolExecutor(settings.models.scorer_threads, thread_name_prefix="scorer")
+    scheduler = Scheduler(executor, threads=settings.models.scorer_threads)
+    store = RedisStore.from_url(url, keys=keys, limits=_read_limits(rule), busy=scheduler.has_backlog)
     views = _views(settings)
     cache = ItemCache(
         CacheRule(capacity=rule.item_cache_capacity, ttl_s=rule.item_cache_ttl_s, unknown_ttl_s=rule.unknown_item_ttl_s)
     )
     features = OnlineFeatures(store, cache, views=views)
     changes = ItemChanges.from_url(url, keys=keys)
-    executor = ThreadPoolExecutor(settings.models.scorer_threads, thread_name_prefix="scorer")
-    scheduler = Scheduler(executor, threads=settings.models.scorer_threads)
-    telemetry.ask_queues(scheduler.waiting_rows)
     repository = ModelRepository(settings.models.repository)
-    load = partial(load_model, settings=_load_settings(settings.models), scheduler=scheduler, observer=telemetry)
-    models = LoadedModels(repository, load)
+    scorer = _scorer_connection(settings.models)
+    if scorer is None:
+        telemetry.ask_queues(scheduler.waiting_rows)
+        load = partial(load_model, settings=_load_settings(settings.models), scheduler=scheduler, observer=telemetry)
+        models = LoadedModels(repository, load)
+    else:
+        remote = _remote_models(settings.models, scorer, telemetry)
+        telemetry.ask_queues(remote.waiting_rows)
+        models = LoadedModels(repository, remote.load)
     activation = Activation(
         plan_source=lambda check, fallback: PlanSource(
             settings.plan.path, settings.plan.state_directory, check, fallback=fallback
@@ -138,7 +155,24 @@ def _build(settings: Settings) -> Parts:
         executor=executor,
         models=models,
         activation=activation,
+        scorer=scorer,
+        exposures=None if exposures is None else ExposureLog(exposures),
     )
+
+
+def _scorer_connection(settings: ModelSettings) -> ScorerConnection | None:
+    """None where this process scores for itself."""
+    if settings.scorer == "inline" or (settings.scorer == "auto" and settings.scorer_address is None):
+        return None
+    if settings.scorer_address is None:
+        raise StartupError("no scorer process: start with python -m service serve, or set RANKLINE_MODELS__SCORER_ADDRESS")
+    return ScorerConnection(settings.scorer_address, ConnectionRule(RegionShape(slots=settings.scorer_slots)))
+
+
+def _remote_models(settings: ModelSettings, scorer: ScorerConnection, telemetry: Telemetry) -> RemoteModels:
+    # The scorer process has the device; what is left to do here is the item's part of items that came later.
+    rule = LoadRule(SessionSettings("cpu", settings.intra_op_threads), collapsed=settings.collapsed)
+    return RemoteModels(scorer, rule, telemetry, max_queue_rows=settings.max_queue_rows)
 
 
 def _store_url(settings: StoreSettings) -> str:
@@ -216,8 +250,8 @@ def _forget_other_encoders(cache: ItemCache, snapshot: Snapshot) -> None:
     cache.retain({model.encoder.fingerprint for model in snapshot.models.values()})
 
 
-def _add_routes(app: FastAPI, parts: Parts) -> None:
-    settings = parts.settings
+def _add_routes(app: FastAPI, parts: Parts) -> RankDoor:
+    settings, exposures = parts.settings, parts.exposures
     admin = None if settings.admin_token is None else AdminToken(settings.admin_token.get_secret_value())
     ranker = Ranker(
         snapshots=parts.activation,
@@ -225,17 +259,37 @@ def _add_routes(app: FastAPI, parts: Parts) -> None:
         observer=parts.telemetry,
         store_timeout_s=_store_timeout_s(settings.store),
     )
-    add_rank_route(app, ranker, settings.limits, admin, parts.telemetry)
+    offer = None if exposures is None else exposures.offer
+    door = add_rank_route(app, ranker, settings.limits, admin, parts.telemetry, offer=offer)
     app.include_router(event_routes(_intake(settings, parts), settings.limits, settings.events.max_events))
     app.include_router(health_routes(ReadinessReport(parts.activation, parts.models, parts.store.ping)))
     app.include_router(metrics_routes(parts.telemetry))
     if admin is not None:
         app.include_router(admin_routes(Administration(parts.activation, parts.models), admin))
+    return door
 
 
 @contextlib.asynccontextmanager
 async def lifespan(parts: Parts) -> AsyncIterator[None]:
     """Load and warm up before the first request; drain after the last."""
+    async with contextlib.AsyncExitStack() as stack:
+        exposures = parts.exposures
+        if exposures is not None:
+            stack.push_async_callback(_close_exposures, exposures, parts.settings.exposures.close_timeout_s)
+            parts.telemetry.exposures.follow(lambda: exposures.counts)
+        if parts.scorer is not None:
+            await parts.scorer.start()
+            stack.push_async_callback(parts.scorer.close)
+        async with _serving(parts):
+            yield
+
+
+async def _close_exposures(log: ExposureLog, timeout_s: float) -> None:
+    await asyncio.to_thread(log.close, timeout_s)
+
+
+@contextlib.asynccontextmanager
+async def _serving(parts: Parts) -> AsyncIterator[None]:
     try:
         await parts.activation.start()
     except StartupError as error:
@@ -251,10 +305,7 @@ async def lifespan(parts: Parts) -> AsyncIterator[None]:
         loop.create_task(parts.refresher.run()),
         loop.create_task(count_items(parts.cache, parts.refresher, parts.telemetry)),
     }
-    with reload_on_hangup(parts.activation, tasks):
-        # What start-up made lives as long as the process: the collector need not look at it at every full collection.
-        gc.collect()
-        gc.freeze()
+    with reload_on_hangup(parts.activation, tasks), collecting_rarely():
         yield
     for task in tasks:
         task.cancel()

@@ -1,9 +1,10 @@
-"""What a process does beside answering: listen to SIGHUP, carry counts of the hot path into the metrics."""
+"""What a process does beside answering: listen to SIGHUP, carry counts of the hot path into the metrics, collect garbage."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 from collections.abc import Iterator, Mapping
 
@@ -11,6 +12,23 @@ from feature_store.item_cache import ItemCache
 from feature_store.item_refresh import ItemRefresher
 from service.activation import Activation
 from service.telemetry import Telemetry
+
+_COLLECT_AFTER = (50_000, 20, 100)
+"""Requests make next to no cycles, and the collector's default, a look at every 700 new objects, took 5 % of their time."""
+
+
+@contextlib.contextmanager
+def collecting_rarely() -> Iterator[None]:
+    """Leave what start-up made out of all collections, for it lives as long as the process, and collect the rest rarely."""
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECT_AFTER)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 @contextlib.contextmanager

@@ -48,6 +48,12 @@ class ModelSettings(_Group):
     scorer_threads: int = Field(default=1, ge=1, le=64)
     max_batch_rows: int = Field(default=4_096, ge=1)
     max_queue_rows: int = Field(default=65_536, ge=1)
+    scorer: Literal["auto", "inline", "process"] = Field(
+        default="auto",
+        description="Score in each worker, or in one process for all (auto: where several workers would share a GPU)",
+    )
+    scorer_address: str | None = Field(default=None, description="Where the scorer process listens; handed down by serve")
+    scorer_slots: int = Field(default=512, ge=1, le=4_096, description="Requests under way between a worker and the scorer")
 
 
 class PlanSettings(_Group):
@@ -137,4 +143,5 @@ class Settings(BaseSettings):
     views: Path | None = Field(default=None, description="The feature views; without them no live events are taken")
     admin_token: SecretStr | None = Field(default=None, min_length=16)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    metrics: bool = Field(default=True, description="false: rankings are not counted, /metrics shows the process only")
     drain_timeout_s: int = Field(default=15, ge=1, le=600)

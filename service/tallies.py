@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -147,3 +147,12 @@ class Remembered(dict[Key, Value]):
             self.clear()
         value = self[key] = self._make(key)
         return value
+
+
+def observe_each(histograms: Mapping[str, HistogramTally], amounts: Mapping[str, float], per: float) -> None:
+    """Observe ``amount / per`` in the histogram of each name: one call for what a request has to tell of its stages."""
+    for name, amount in amounts.items():
+        histogram = histograms[name]
+        value = amount / per
+        histogram._counts[bisect_left(histogram._bounds, value)] += 1  # ``observe``, without a call for each
+        histogram._total += value

@@ -22,7 +22,7 @@ from service.exposure_telemetry import ExposureTelemetry
 from service.metric_labels import CappedLabel
 from service.ranking.query import Answer
 from service.request_metrics import RequestMetrics
-from service.tallies import CounterTally, GaugeTally, HistogramTally, Remembered, Tallies
+from service.tallies import CounterTally, GaugeTally, HistogramTally, Remembered, Tallies, observe_each
 
 __all__ = ["MULTIPROCESS_DIRECTORY", "RequestMetrics", "Telemetry"]
 
@@ -161,9 +161,7 @@ class Telemetry:
 
     def stages_done(self, timings_ms: Mapping[str, float]) -> None:
         """Book a whole request's stages."""
-        stages = self._stages
-        for stage, milliseconds in timings_ms.items():
-            stages[stage].observe(milliseconds / 1e3)
+        observe_each(self._stages, timings_ms, 1e3)
 
     def requested(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count an HTTP request; route, method and status are of closed sets."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, repeat
 from typing import Any
 
@@ -18,6 +18,8 @@ OOV_ID = 1
 FIRST_KNOWN_ID = 2
 
 Ids = npt.NDArray[np.int32]
+IdOf = Callable[[str | None, int], int]
+"""The id of a text or None, or the second argument where the vocabulary lacks the text."""
 
 _TEXT = frozenset({str})
 _TEXT_OR_MISSING = frozenset({str, type(None)})
@@ -45,6 +47,11 @@ class VocabularyIds:
     def cardinality(self) -> int:
         """Number of ids, the reserved ones included."""
         return FIRST_KNOWN_ID + len(self.terms)
+
+    @property
+    def known_id_of(self) -> IdOf:
+        """The table itself, for who asks one by one: None and empty text are missing; unknown text is left to the caller."""
+        return self._id_or_missing.get
 
     def id_of(self, text: str) -> int:
         """The id of one term."""
@@ -145,6 +152,12 @@ class CategoryColumn:
             return (self.ids.id_of(category_text(value)), *self._no_ids[1:])
         ids = tuple(self.ids.present_ids_of(islice(_texts(value), self.slots)))
         return ids + self._no_ids[len(ids) :]
+
+    @property
+    def id_of_text(self) -> IdOf | None:
+        """What ``encode_one`` does with None and with text, as one look-up; None where it takes more."""
+        ids = self.ids
+        return ids.known_id_of if isinstance(ids, VocabularyIds) and self.slots == 1 and not self.multiple else None
 
     def _encode_texts(self, values: Sequence[RawValue]) -> Ids | None:
         """The ids if every value is text or missing, as stored ones nearly always are; else None."""

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from feature_store.encoding.categories import CategoryColumn, Ids
+from feature_store.encoding.categories import OOV_ID, CategoryColumn, IdOf, Ids
 from feature_store.encoding.numbers import NumberColumn
 from feature_store.encoding.values import RawValue, ValueRefusedError, category_text
 
@@ -28,8 +29,7 @@ _DEFAULT_ROWS = 4_096
 _TEXT = frozenset({str})
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(msgspec.Struct, frozen=True, gc=False):
     """The encoded rows of one view: ``categories`` int32 [n, slots], ``numbers`` float32 [n, number fields]."""
 
     categories: Ids
@@ -52,11 +52,6 @@ class ViewEncoder:
     def names(self) -> frozenset[str]:
         """The names of the fields."""
         return frozenset(column.name for column in self.categories) | frozenset(column.name for column in self.numbers)
-
-    @cached_property
-    def sorted_names(self) -> tuple[str, ...]:
-        """The names of the fields, sorted."""
-        return tuple(sorted(self.names))
 
     def encode(self, columns: Mapping[str, Sequence[RawValue]], count: int) -> Block:
         """Columns of raw values (field name -> ``count`` values; an absent field is missing everywhere) to a block.
@@ -88,12 +83,23 @@ class ViewEncoder:
             ValueRefusedError: a value that its field does not accept.
         """
         value_of = record.get
+        ids: list[int] = []
         try:
-            ids = [id_ for column in self.categories for id_ in column.encode_one(value_of(column.name))]
+            for name, id_of, column in self._by_name:
+                value = value_of(name)
+                if id_of is not None and (value is None or type(value) is str):
+                    ids.append(id_of(value, OOV_ID))
+                else:
+                    ids.extend(column.encode_one(value))
             numbers = [column.encode_one(value_of(column.name)) for column in self.numbers]
         except ValueRefusedError:
             return self.encode_records([record])  # which says the field and the place
         return Block(np.array([ids], np.int32), np.array([numbers], np.float32))
+
+    @cached_property
+    def _by_name(self) -> list[tuple[str, IdOf | None, CategoryColumn]]:
+        """The category fields with their names, and the vocabulary of each that is one slot of known terms."""
+        return [(column.name, column.id_of_text, column) for column in self.categories]
 
     def defaults(self, count: int) -> Block:
         """``count`` rows of a record without values: read-only, and shared with other callers."""

@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from feature_store.errors import StoreUnavailableError
 from feature_store.redis.cluster_slots import Address, SlotMap
 from feature_store.redis.connections import ask, driver_errors
 from feature_store.redis.topology_lookup import Lookup
-from feature_store.redis.topology_node import HeldValues, StoreNode
+from feature_store.redis.topology_node import AnswerT, ReadingOf, StoreNode
 from feature_store.redis.value_replies import get_reply, mget_reply, packed_get, packed_mget
 from feature_store.stored import ReadValue
 
@@ -50,9 +50,8 @@ class ClusterReads:
         self._nodes: dict[Address, StoreNode] = {}
         self._slots: Lookup[SlotMap] = Lookup(self._fetch_slots, pause_s=_LOOK_AGAIN_S)
 
-    @asynccontextmanager
-    async def held_values(self, single: Sequence[bytes], many: Sequence[bytes]) -> AsyncIterator[HeldValues]:
-        """As ``StoreNode``, by one MGET a slot of the ``many``; the connections go back to their pools when the context ends.
+    async def exchange(self, single: Sequence[bytes], many: Sequence[bytes], reading: ReadingOf[AnswerT]) -> AnswerT:
+        """As ``StoreNode``, by one MGET a slot of the ``many``; the connections go back when the values are checked.
 
         Raises:
             StoreUnavailableError: no usable answer from some node concerned.
@@ -71,7 +70,10 @@ class ClusterReads:
                 raise
             if exchange.redirected:
                 self._slots.look_again()
-            yield HeldValues(exchange.values, exchange.distrust)
+            answer, mixed_up = reading(exchange.values)
+            if mixed_up:
+                await exchange.distrust()
+            return answer
 
     async def ping(self) -> None:
         """Prove that every master answers.

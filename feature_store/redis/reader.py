@@ -8,10 +8,11 @@ that delivered something strange never goes back alive. Nothing is retried: a ca
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from feature_store.breaker import BreakerRule, CircuitBreaker
-from feature_store.coalescing import Coalescer, CoalescingRule, Question
+from feature_store.coalescing import Coalescer, CoalescingRule, Question, never_busy
 from feature_store.detached import DetachedCalls
 from feature_store.errors import StoreUnavailableError
 from feature_store.keys import KeySpace
@@ -27,12 +28,19 @@ _PINGS = 8
 class RedisStore:
     """Reads one user and some items in one round trip."""
 
-    def __init__(self, servers: Servers, keys: KeySpace, limits: ReadLimits, breaker: CircuitBreaker) -> None:
+    def __init__(
+        self,
+        servers: Servers,
+        keys: KeySpace,
+        limits: ReadLimits,
+        breaker: CircuitBreaker,
+        busy: Callable[[], bool] = never_busy,
+    ) -> None:
         self._servers = servers
         self._keys = keys
         self._pings = DetachedCalls(_PINGS)
         self._breaker = breaker
-        self._reads = Coalescer(self._exchange, _coalescing(servers, limits), breaker)
+        self._reads = Coalescer(self._exchange, _coalescing(servers, limits), breaker, busy)
 
     @classmethod
     def from_url(
@@ -42,14 +50,18 @@ class RedisStore:
         keys: KeySpace | None = None,
         limits: ReadLimits | None = None,
         breaker: CircuitBreaker | None = None,
+        busy: Callable[[], bool] = never_busy,
     ) -> RedisStore:
         """A store at any URL that ``store_address`` knows; nothing is connected before the first read.
+
+        Args:
+            busy: whether whoever reads has to wait for other work anyway; reads then gather a little before they leave.
 
         Raises:
             StoreSettingError: the URL cannot be used.
         """
         limits = limits or ReadLimits()
-        return cls(open_servers(url, limits), keys or KeySpace(), limits, breaker or CircuitBreaker(BreakerRule()))
+        return cls(open_servers(url, limits), keys or KeySpace(), limits, breaker or CircuitBreaker(BreakerRule()), busy)
 
     async def read(self, user_id: str, item_ids: Sequence[str], timeout_s: float | None = None) -> StoredRecords:
         """The user's features and history, and the items' features, in one round trip, which other callers may share.
@@ -75,7 +87,7 @@ class RedisStore:
         Raises:
             StoreUnavailableError: it does not.
         """
-        await self._pings.run(lambda: self._reported(self._servers.ping))
+        await self._pings.run(lambda: self._reported(self._servers.ping()))
 
     async def close(self) -> None:
         """Let the exchanges under way end (their timeouts bound the wait) and close every connection."""
@@ -83,10 +95,10 @@ class RedisStore:
         await self._pings.close()
         await self._servers.close()
 
-    async def _reported(self, exchange: Callable[[], Awaitable[ResultT]]) -> ResultT:
+    async def _reported(self, exchange: Awaitable[ResultT]) -> ResultT:
         """Await an exchange and tell the circuit breaker how it went."""
         try:
-            result = await exchange()
+            result = await exchange
         except StoreUnavailableError as error:
             if error.reason == "pool_exhausted":
                 self._breaker.abandoned()
@@ -100,21 +112,15 @@ class RedisStore:
         return result
 
     async def _exchange(self, questions: Sequence[Question]) -> Sequence[StoredRecords]:
-        return await self._reported(lambda: self._read(questions))
-
-    async def _read(self, questions: Sequence[Question]) -> list[StoredRecords]:
         keys = self._keys
         own: list[bytes] = []
         items: list[bytes] = []
+        asked: list[tuple[str, Sequence[str]]] = []
         for question in questions:
             own += (keys.user(question.user_id), keys.history(question.user_id))
             items += map(keys.item, question.item_ids)
-        async with self._servers.held_values(own, items) as held:
-            asked = [(question.user_id, question.item_ids) for question in questions]
-            answers, mixed_up = read_shared_reply(asked, held.values)
-            if mixed_up:
-                await held.distrust()
-            return answers
+            asked.append((question.user_id, question.item_ids))
+        return await self._reported(self._servers.exchange(own, items, partial(read_shared_reply, asked)))
 
 
 def _coalescing(servers: Servers, limits: ReadLimits) -> CoalescingRule:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeGuard
 
 from redis.asyncio import Redis, RedisCluster
@@ -14,7 +13,7 @@ from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 
 from feature_store.redis.cluster_reads import MAX_HOPS, ClusterReads
 from feature_store.redis.connections import FIXED_OPTIONS, open_pool, setting_errors
-from feature_store.redis.topology_node import HeldValues, StoreNode
+from feature_store.redis.topology_node import AnswerT, ReadingOf, StoreNode
 from feature_store.store_settings import ReadLimits, StoreAddress, store_address
 
 Client = Redis | RedisCluster
@@ -27,10 +26,11 @@ class Servers(Protocol):
     def shares_exchanges(self) -> bool:
         """Whether several callers' keys belong into one exchange: all go the same way, and fail or arrive together."""
 
-    def held_values(self, single: Sequence[bytes], many: Sequence[bytes]) -> AbstractAsyncContextManager[HeldValues]:
-        """The values of the keys in one round trip, the connections held until the context ends.
+    async def exchange(self, single: Sequence[bytes], many: Sequence[bytes], reading: ReadingOf[AnswerT]) -> AnswerT:
+        """What ``reading`` makes of the values of the keys, in one round trip; the connections are held until it is done.
 
-        ``single`` keys are told to be of a wrong type where they are, ``many`` keys of a wrong type count as absent.
+        ``single`` keys are told to be of a wrong type where they are, ``many`` keys of a wrong type count as absent. Where
+        ``reading`` finds the values mixed up, the connections that brought them are dropped, and all others that may be.
 
         Raises:
             StoreUnavailableError: no usable answer.

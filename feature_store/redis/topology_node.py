@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from typing import TypeVar
 
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.connection import AbstractConnection
 
 from feature_store.errors import StoreUnavailableError
+from feature_store.redis.buffered_replies import write
 from feature_store.redis.connections import ask, driver_errors
-from feature_store.redis.value_replies import get_replies, mget_reply, packed_get, packed_mget
+from feature_store.redis.exchange_limits import ExchangeLimits
+from feature_store.redis.kept_connections import KeptConnections
+from feature_store.redis.value_replies import buffered_values, packed_get, packed_mget
 from feature_store.stored import ReadValue
 
 _TEARDOWN_PAUSE_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class HeldValues:
-    """Values in the order of the keys asked for, the single ones first, while the connections that brought them are held."""
-
-    values: list[ReadValue]
-    distrust: Callable[[], Awaitable[None]]
-    """Drop those connections, and all others that may have been mixed up with them."""
+AnswerT = TypeVar("AnswerT")
+ReadingOf = Callable[[Sequence[ReadValue]], tuple[AnswerT, bool]]
+"""Makes an answer of an exchange's values, and says whether they were mixed up."""
 
 
 class StoreNode:
@@ -35,21 +31,41 @@ class StoreNode:
     shares_exchanges = True
 
     def __init__(self, pool: BlockingConnectionPool) -> None:
-        self._pool = pool
+        self._connections = KeptConnections(pool)
+        self._limits = ExchangeLimits(pool.connection_kwargs.get("socket_timeout"))
         self._torn_down_at = -math.inf
 
-    @asynccontextmanager
-    async def held_values(self, single: Sequence[bytes], many: Sequence[bytes]) -> AsyncIterator[HeldValues]:
-        """The values of the keys, by one write; the connection goes back to the pool when the context ends.
+    async def exchange(self, single: Sequence[bytes], many: Sequence[bytes], reading: ReadingOf[AnswerT]) -> AnswerT:
+        """What ``reading`` makes of the values of the keys, the single ones first; one write, one round trip.
 
-        ``single`` keys are told to be of a wrong type where they are, ``many`` keys of a wrong type count as absent.
+        ``single`` keys are told to be of a wrong type where they are, ``many`` keys of a wrong type count as absent. The
+        connection is held until the values are checked; one that brought mixed-up values never goes back alive.
 
         Raises:
             StoreUnavailableError: no usable answer.
         """
-        async with self.borrowed() as connection:
-            values = await _exchange(connection, single, many)
-            yield HeldValues(values, lambda: self.distrust(connection))
+        connection = await self._connections.take()
+        try:
+            answer, mixed_up = reading(await self._values(connection, single, many))
+            if mixed_up:
+                await self.distrust(connection)
+            return answer
+        finally:
+            await self._connections.give_back(connection)
+
+    async def _values(
+        self, connection: AbstractConnection, single: Sequence[bytes], many: Sequence[bytes]
+    ) -> Sequence[ReadValue]:
+        """Everything is written at once. Anything but sound replies costs the connection: more may be on their way."""
+        commands = [*map(packed_get, single), *([packed_mget(many)] if many else [])]
+        try:
+            with self._limits.begin():
+                write(connection, b"".join(commands))
+                return await buffered_values(connection, len(single), len(many))
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            with driver_errors():
+                raise
 
     @asynccontextmanager
     async def borrowed(self) -> AsyncIterator[AbstractConnection]:
@@ -58,13 +74,11 @@ class StoreNode:
         Raises:
             StoreUnavailableError: none can be had.
         """
-        with driver_errors(connecting=True):
-            connection: AbstractConnection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+        connection = await self._connections.take()
         try:
             yield connection
         finally:
-            with driver_errors():
-                await self._pool.release(connection)
+            await self._connections.give_back(connection)
 
     async def distrust(self, connection: AbstractConnection) -> None:
         """Drop the connection that delivered another owner's record, and with it every other one.
@@ -80,9 +94,7 @@ class StoreNode:
 
     async def drop_connections(self) -> None:
         """Close the idle connections now, and the others as soon as they come back."""
-        with driver_errors():
-            await self._pool.update_active_connections_for_reconnect()  # type: ignore[no-untyped-call]
-            await self._pool.disconnect(inuse_connections=False)
+        await self._connections.drop()
 
     async def ping(self) -> None:
         """Prove that the server answers.
@@ -97,24 +109,5 @@ class StoreNode:
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._pool.aclose()
-
-
-async def _exchange(connection: AbstractConnection, single: Sequence[bytes], many: Sequence[bytes]) -> list[ReadValue]:
-    """Everything is written at once. Anything but sound replies costs the connection: more of them may be on their way.
-
-    One timeout bounds it all. The driver's own would be a timer for every reply, and a task for what is written.
-    """
-    commands = [*map(packed_get, single), *([packed_mget(many)] if many else [])]
-    limit_s, connection.socket_timeout = connection.socket_timeout, None
-    try:
-        with driver_errors():
-            async with asyncio.timeout(limit_s):
-                await connection.send_packed_command(b"".join(commands))
-                values = await get_replies(connection, len(single))
-                return values + await mget_reply(connection, len(many)) if many else values
-    except BaseException:
-        await connection.disconnect(nowait=True)
-        raise
-    finally:
-        connection.socket_timeout = limit_s
+        self._limits.stop()
+        await self._connections.close()

@@ -8,12 +8,14 @@ than the distinction is worth. All of it is written at once, before the first re
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import hiredis
 from redis import exceptions as driver
 from redis.asyncio.connection import AbstractConnection
 
 from feature_store.errors import RecordWrongTypeError, StoreUnavailableError
+from feature_store.redis.buffered_replies import replies
 from feature_store.stored import ReadValue
 
 _WRONG_TYPE = "WRONGTYPE "
@@ -31,6 +33,20 @@ def packed_mget(keys: Sequence[bytes]) -> bytes:
     return command
 
 
+async def buffered_values(connection: AbstractConnection, single: int, many: int) -> list[ReadValue]:
+    """The values that so many GETs and then an MGET of ``many`` keys, if any, are answered by; without a limit of time.
+
+    Raises:
+        StoreUnavailableError: a reply is none.
+        redis.RedisError, OSError: an error reply that does not tell of a single value's type; the connection ended.
+    """
+    values = await replies(connection, single, _value)
+    if many:
+        (items,) = await replies(connection, 1, partial(_values, count=many))
+        values += items
+    return values
+
+
 async def get_reply(connection: AbstractConnection) -> ReadValue:
     """The reply to a GET.
 
@@ -38,29 +54,10 @@ async def get_reply(connection: AbstractConnection) -> ReadValue:
         StoreUnavailableError: it is none.
         redis.RedisError: an error reply that does not tell of the value's type.
     """
-    return (await get_replies(connection, 1))[0]
-
-
-async def get_replies(connection: AbstractConnection, count: int) -> list[ReadValue]:
-    """The replies to so many GETs.
-
-    Raises:
-        StoreUnavailableError: one is none.
-        redis.RedisError: an error reply that does not tell of the value's type.
-    """
-    values: list[ReadValue] = []
-    for _ in range(count):
-        try:
-            reply = await connection.read_response()
-        except driver.ResponseError as error:
-            if not is_wrong_type(error):
-                raise
-            reply = RecordWrongTypeError("another Redis type than a string")
-        else:
-            if not isinstance(reply, bytes | None):
-                raise StoreUnavailableError("protocol", "GET was not answered by a value")
-        values.append(reply)
-    return values
+    try:
+        return _value(await connection.read_response())
+    except driver.ResponseError as error:
+        return _value(error)
 
 
 async def mget_reply(connection: AbstractConnection, count: int) -> list[ReadValue]:
@@ -70,7 +67,22 @@ async def mget_reply(connection: AbstractConnection, count: int) -> list[ReadVal
         StoreUnavailableError: it is none.
         redis.RedisError: an error reply.
     """
-    reply = await connection.read_response()
+    return _values(await connection.read_response(), count)
+
+
+def _value(reply: object) -> ReadValue:
+    if reply is None or type(reply) is bytes:
+        return reply
+    if isinstance(reply, Exception):
+        if isinstance(reply, driver.ResponseError) and is_wrong_type(reply):
+            return RecordWrongTypeError("another Redis type than a string")
+        raise reply
+    raise StoreUnavailableError("protocol", "GET was not answered by a value")
+
+
+def _values(reply: object, count: int) -> list[ReadValue]:
+    if isinstance(reply, Exception):
+        raise reply
     if isinstance(reply, list) and len(reply) == count and all(isinstance(value, bytes | None) for value in reply):
         return reply
     raise StoreUnavailableError("protocol", f"MGET of {count} keys was not answered by as many values")

@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def _measure(task: BareTask) -> float:
-    session, feeds = _session(task.version, task.form), _feeds(task.version, task.form, task.rows)
+    session, feeds = _session(task.version, task.form), feeds_of(task.version, task.form, task.rows)
     outputs = _outputs(task.version)
     cuts = _cuts(feeds, task.rows, task.tile)
     started, runs = time.perf_counter(), 0
@@ -79,7 +79,7 @@ def _session(version: str, form: str) -> onnxruntime.InferenceSession:
 
 
 @cache
-def _feeds(version: str, form: str, rows: int) -> dict[str, np.ndarray]:
+def feeds_of(version: str, form: str, rows: int) -> dict[str, np.ndarray]:
     """One user of the golden rows with items drawn from the catalogue, as arrays that a run takes as they are."""
     manifest, draw = _manifest(version), np.random.default_rng(1)
     inputs = manifest["inputs"] if form == "plain" else manifest["collapsed"][form]["inputs"]

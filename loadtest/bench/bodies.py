@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -10,10 +11,15 @@ from typing import Any
 
 import numpy as np
 
+_BINARY = "application/vnd.rankline.rank.v1"
+
 
 @dataclass(frozen=True, slots=True)
 class Bodies:
-    """How ``count`` bodies are drawn: a user, ``candidates`` different items, and ``fields`` as they are."""
+    """How ``count`` bodies are drawn: a user, ``candidates`` different items, and ``fields`` as they are.
+
+    ``binary``: the body of ``docs/binary-body.md`` instead of JSON, asking for an answer of its kind; ids are integers.
+    """
 
     ids: str
     candidates: int
@@ -22,6 +28,7 @@ class Bodies:
     timeout_ms: int | None = None
     fields: str = "{}"
     seed: int = 1
+    binary: bool = False
 
     def requests(self) -> list[bytes]:
         """Whole HTTP/1.1 requests."""
@@ -32,8 +39,12 @@ class Bodies:
         for _ in range(self.count):
             user = ids["users"][int(draw.integers(len(ids["users"])))]
             places = draw.choice(len(ids["items"]), self.candidates, replace=False)
-            body = {"user_id": user, "candidates": [ids["items"][place] for place in places.tolist()], **rest}
-            requests.append(_request(json.dumps(body, separators=(",", ":")).encode()))
+            candidates = [ids["items"][place] for place in places.tolist()]
+            if self.binary:
+                requests.append(_request(_binary(user, candidates, rest), _BINARY))
+            else:
+                body = {"user_id": user, "candidates": candidates, **rest}
+                requests.append(_request(json.dumps(body, separators=(",", ":")).encode(), "application/json"))
         return requests
 
 
@@ -48,6 +59,13 @@ def _ids(path: str) -> dict[str, list[Any]]:
     return ids
 
 
-def _request(body: bytes) -> bytes:
-    head = f"POST /rank HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+def _binary(user: int, candidates: list[int], rest: dict[str, Any]) -> bytes:
+    options = json.dumps(rest).encode()
+    head = struct.pack("<4sHHIIIIq", b"RKRQ", 1, 0, len(candidates), 0, 0, len(options), user)
+    return head + np.asarray(candidates, "<i8").tobytes() + options
+
+
+def _request(body: bytes, media: str) -> bytes:
+    accept = f"Accept: {media}\r\n" if media == _BINARY else ""
+    head = f"POST /rank HTTP/1.1\r\nHost: bench\r\nContent-Type: {media}\r\n{accept}Content-Length: {len(body)}\r\n\r\n"
     return head.encode() + body

@@ -15,17 +15,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.collapse.dependence import Kind, is_live, kind_of
-from models.collapse.graph_ir import ELEMENTWISE, EXPAND, LINEAR, SPREAD, SUM, Axis, Value, Values
+from models.collapse.graph_ir import ELEMENTWISE, EXPAND, LINEAR, RESHAPE, SPREAD, SUM, Axis, Value, Values
 from models.collapse.rewrites_elementwise import add, last_axis_only
-from models.collapse.rewrites_layout import expand
+from models.collapse.rewrites_layout import concat, expand
 
 GEMM = "gemm"
 """Inputs x, W (constant) and the addend C: ``x @ W + C`` over the last axis."""
 PAIR_GEMM = "pair_gemm"
 """Inputs a [rows, d], b of users [T, d], W (constant [d, H]), W_a (constant [d, H]) and the users' addend [T, H]:
-``(a * b_t) @ W + a @ W_a + addend_t``."""
+``(a * b_t) @ W + a @ W_a + addend_t``. ``a`` may be [rows, d + 1] with a 1 at the end, which the addend then meets."""
 MAX_PAIR_WEIGHTS = 4_000_000
 """A larger ``U`` is not worth making for each user."""
+WIDE_SUM = 1_024
+"""Numbers a row from which on the item's row brings a 1 for the users' addend."""
 
 
 def added_up(values: Values, value: Value, *, one_user: bool) -> Value:
@@ -142,8 +144,22 @@ def _pair_gemm(values: Values, pair: _Product, terms: list[Value], tail: tuple[i
             of_row, left, constants = _from_item(term, pair.a, of_row)
             addends += constants
             rest[rest.index(term) : rest.index(term) + 1] = [add(values, left)] if left else []
-    inputs = [pair.a, pair.b, values.constant(pair.weight), values.constant(of_row), *_users_addend(values, addends, tail)]
+    users = _users_addend(values, addends, tail)
+    a = _with_one(values, pair.a) if users and math.prod(tail) >= WIDE_SUM and pair.weight.shape[1] > 1 else pair.a
+    inputs = [a, pair.b, values.constant(pair.weight), values.constant(of_row), *users]
     return values.make(PAIR_GEMM, inputs, tail, axis=Axis.ROWS), rest
+
+
+def _with_one(values: Values, a: Value) -> Value:
+    """``a`` with a 1 behind it, from the item's row of the table; as it is where it is not of the item alone.
+
+    The users' addend is then one more row of ``U``, where it would otherwise be written to each row before the product.
+    """
+    inner = a.inputs[0] if a.op == RESHAPE else a
+    if kind_of(inner) is not Kind.ITEM or inner.tail[-1] != a.width:
+        return a
+    one = np.ones((1,) * len(inner.tail), inner.dtype)
+    return concat(values, [inner, values.constant(one)], len(one.shape) - 1)
 
 
 def _from_item(term: Value, a: Value, of_row: np.ndarray) -> tuple[np.ndarray, list[Value], list[Value]]:

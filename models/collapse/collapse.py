@@ -20,7 +20,8 @@ from models.collapse.reading import ReadGraph, read_graph
 from models.manifest import ITEM_PART, Cost, GraphInput
 
 _GAIN = 0.95
-_ROWS_OF_A_REQUEST = 200
+_ROWS_OF_A_RUN = (50, 200)
+"""A tile of a request, and a request: what is done once per user must pay for both."""
 # One core makes about eight operations while it moves one byte.
 _OPERATIONS_PER_BYTE = 8.0
 
@@ -62,7 +63,7 @@ def collapse(plain: onnx.ModelProto, inputs: Sequence[GraphInput], *, max_item_w
         plain_cost=cost_of(plain),
         collapsed_cost=with_row_read(cost_of(one_user), columns.width),
     )
-    return graphs if _work(graphs.collapsed_cost) < _GAIN * _work(graphs.plain_cost) else None
+    return graphs if _pays(graphs.collapsed_cost, graphs.plain_cost) else None
 
 
 def graph_inputs(model: onnx.ModelProto, inputs: Sequence[GraphInput], item_width: int) -> tuple[GraphInput, ...]:
@@ -88,7 +89,12 @@ def _forms(
     return columns, one_user, many_users
 
 
-def _work(cost: Cost) -> float:
-    """What a request of one user and many candidates takes, in operations."""
-    flops = cost.flops_per_user + _ROWS_OF_A_REQUEST * cost.flops_per_row
-    return flops + _OPERATIONS_PER_BYTE * (cost.bytes_per_user + _ROWS_OF_A_REQUEST * cost.bytes_per_row)
+def _pays(collapsed: Cost, plain: Cost) -> bool:
+    """Whether the form for one user is cheaper; that for many, which repeats less of the user's work too, comes with it."""
+    return all(_work(collapsed, rows) < _GAIN * _work(plain, rows) for rows in _ROWS_OF_A_RUN)
+
+
+def _work(cost: Cost, rows: int) -> float:
+    """What a run of one user and so many candidates takes, in operations."""
+    flops = cost.flops_per_user + rows * cost.flops_per_row
+    return flops + _OPERATIONS_PER_BYTE * (cost.bytes_per_user + rows * cost.bytes_per_row)

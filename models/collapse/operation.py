@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from models.collapse.graph_ir import NotUnderstoodError, Values
+from models.collapse.graph_ir import NotUnderstoodError, Value, Values
 from models.collapse.tensors import Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One node: its operands (None for one left out), whether nothing else reads each, and its attributes."""
+    """One node: its operands (None for one left out), whether nothing else reads each, and its attributes.
+
+    ``unread`` says of each operand that no node before this one has computed with it. ``replaced`` is filled by a rule: pairs
+    of a value and what all later nodes shall read instead, which is the same number made another way.
+    """
 
     values: Values
     op: str
@@ -22,6 +26,8 @@ class Operation:
     own: list[bool]
     attributes: Mapping[str, Any]
     outputs: int = 1
+    unread: list[bool] = field(default_factory=list)
+    replaced: list[tuple[Value, Value]] = field(default_factory=list)
 
     def tensor(self, place: int) -> Tensor:
         """An operand.

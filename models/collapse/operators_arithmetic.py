@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
+from models.collapse.gates import product, scaled_at_layer, unscaled
 from models.collapse.graph_ir import MATMUL, NotUnderstoodError, Value, Values
 from models.collapse.operation import Operation, Rule
 from models.collapse.rewrites_elementwise import add, elementwise, scale
@@ -80,9 +81,11 @@ def _sum_of(node: Operation, sign: float) -> list[Tensor]:
 
 def _multiply(node: Operation) -> list[Tensor]:
     places = [place for place in (0, 1) if node.tensor(place).is_constant]
-    if not places or node.tensor(0).value.dtype != np.float32:
+    if node.tensor(0).value.dtype != np.float32:
         return _map(node)
     inputs, merged = aligned(node.values, [node.tensor(0), node.tensor(1)])
+    if not places:
+        return [canonical(node.values, product(node.values, inputs[0], inputs[1]), merged)]
     own = node.own[1 - places[0]]
     return [canonical(node.values, scale(node.values, inputs[1 - places[0]], inputs[places[0]].constant, own=own), merged)]
 
@@ -113,15 +116,24 @@ def _power(node: Operation) -> list[Tensor]:
 
 
 def _batch_norm(node: Operation) -> list[Tensor]:
-    """At inference: a factor and an addend for each channel."""
+    """At inference: a factor and an addend for each channel.
+
+    A value that is normalized and also read as it is (Dice) is made by its layer with the factor in it; see ``gates.py``.
+    """
     tensor = node.tensor(0)
     if node.attributes.get("training_mode", 0) or tensor.rank != 2:
         raise NotUnderstoodError("batch normalization of another kind")
     gamma, beta, mean, variance = (node.array(place).astype(np.float64) for place in range(1, 5))
     factor = gamma / np.sqrt(variance + node.attributes.get("epsilon", 1e-5))
-    scaled = scale(node.values, tensor.value, factor.astype(np.float32), own=node.own[0])
+    scaled = (
+        None if node.own[0] or not node.unread[0] else scaled_at_layer(node.values, tensor.value, factor.astype(np.float32))
+    )
+    if scaled is None:
+        scaled = scale(node.values, tensor.value, factor.astype(np.float32), own=node.own[0])
+    else:
+        node.replaced.append((tensor.value, unscaled(node.values, scaled, factor)))
     shift = node.values.constant((beta - mean * factor).astype(np.float32))
-    return [Tensor(add(node.values, [scaled, shift], opened=[True, True]), tensor.merged)]
+    return [Tensor(add(node.values, [scaled, shift], opened=[not node.replaced, True]), tensor.merged)]
 
 
 def _gemm(node: Operation) -> list[Tensor]:

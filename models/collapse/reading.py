@@ -20,6 +20,7 @@ from models.collapse.graph_ir import INPUT, OPAQUE, Attributes, Axis, NotUnderst
 from models.collapse.operation import Operation, Rule
 from models.collapse.operators_arithmetic import ARITHMETIC
 from models.collapse.operators_layout import LAYOUT
+from models.collapse.shapes import Shapes
 from models.collapse.tensors import Tensor
 from models.manifest import GraphInput
 
@@ -59,10 +60,12 @@ class _Reader:
         self.values = Values()
         self.tensors: dict[str, Tensor] = {}
         self.row_user: set[str] = set()
+        self.shapes = Shapes(self.values, self.tensors, self.row_user)
         self.layouts = {node.output[0]: node.input[0] for node in self.graph.node if node.op_type in _LAYOUTS}
         self.uses = Counter(name for node in self.graph.node for name in node.input)
         self.uses.update(output.name for output in self.graph.output)
         self.types = {info.name: info.type.tensor_type for info in (*self.graph.value_info, *self.graph.output)}
+        self.read_values: set[int] = set()
         self.leading: dict[str, Axis] = {}
         self.axes: dict[str, Axis] = {}
         for weight in self.graph.initializer:
@@ -112,7 +115,7 @@ class _Reader:
         if node.op_type in _PASSED_ON and node.input[0] in self.row_user:
             self.row_user.add(node.output[0])
             return
-        if self._spread(node) or self._folded(node):
+        if self._spread(node) or self._folded(node) or self.shapes.read(node):
             return
         try:
             tensors = self._understood(node)
@@ -149,9 +152,23 @@ class _Reader:
         if rule is None:
             raise NotUnderstoodError(f"no rule for {node.op_type}")
         attributes = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
-        operands = [self._tensor(name) if name else None for name in node.input]
+        target = self.shapes.target(node)
+        names = node.input if target is None else node.input[:1]
+        operands = [*(self._tensor(name) if name else None for name in names), *([target] if target else [])]
         own = [self._read_once(name) for name in node.input]
-        return rule(Operation(self.values, node.op_type, operands, own, attributes, len(node.output)))
+        unread = [each is not None and id(each.value) not in self.read_values for each in operands]
+        operation = Operation(self.values, node.op_type, operands, own, attributes, len(node.output), unread)
+        tensors = rule(operation)
+        if node.op_type not in _LAYOUTS:
+            self.read_values.update(id(each.value) for each in operands if each is not None)
+        self._replace(operation.replaced)
+        return tensors
+
+    def _replace(self, replaced: list[tuple[Value, Value]]) -> None:
+        """Later nodes read another value under every name of the old one."""
+        for old, new in replaced:
+            names = [name for name, tensor in self.tensors.items() if tensor.value is old]
+            self.tensors.update({name: Tensor(new, self.tensors[name].merged) for name in names})
 
     def _read_once(self, name: str) -> bool:
         """Whether nothing reads ``name`` twice, under any name that a change of layout gives it."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import APIRouter, FastAPI, Request
-from starlette.middleware import Middleware
 from starlette.responses import Response
 
 from service.api.authentication import AdminToken
-from service.api.rank_endpoint import PATH, RankDoor, RankEndpoint, Ranks, StageObserver
+from service.api.rank_door import RankDoor
+from service.api.rank_endpoint import PATH, Offer, RankEndpoint, Ranks, StageObserver
 from service.api.schemas import Problem, RankRequest, RankResponse
+from service.request_metrics import RequestObserver
 from service.settings import RequestLimits
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -27,17 +28,26 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def add_rank_route(
-    app: FastAPI, ranker: Ranks, limits: RequestLimits, admin: AdminToken | None, observer: StageObserver
-) -> None:
-    """Serve ``POST /rank``; the application must not have started.
+class RankTelemetry(StageObserver, RequestObserver, Protocol):
+    """Told of stages and of requests."""
 
-    The route stands in the application's document; requests come to the same endpoint through a door before the router.
+
+def add_rank_route(
+    app: FastAPI,
+    ranker: Ranks,
+    limits: RequestLimits,
+    admin: AdminToken | None,
+    observer: RankTelemetry,
+    *,
+    offer: Offer | None = None,
+) -> RankDoor:
+    """Serve ``POST /rank``: the route in the application's document, and the door to be served before the application.
+
+    Both lead to one endpoint. ``offer``: see ``RankEndpoint``.
     """
-    endpoint = RankEndpoint(ranker, limits, admin, observer)
+    endpoint = RankEndpoint(ranker, limits, admin, observer, offer=offer)
     app.include_router(_documented_route(endpoint))
-    # Last, so inside those that count and guard every request. The table is the application's own, not a copy.
-    app.user_middleware.append(Middleware(RankDoor, endpoint=endpoint, problems=app.exception_handlers))
+    return RankDoor(app, endpoint, observer)
 
 
 def _documented_route(endpoint: RankEndpoint) -> APIRouter:

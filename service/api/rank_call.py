@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from feature_store.encoding.values import category_text
 from service.api.schemas import RankRequest
@@ -13,8 +14,7 @@ from service.ranking.query import RankQuery
 from service.settings import RequestLimits
 
 
-@dataclass(frozen=True, slots=True)
-class RankCall:
+class RankCall(msgspec.Struct, frozen=True, gc=False):
     """``ids`` are the candidates as they were sent; None where all were integers: then an id's text is its JSON, too."""
 
     query: RankQuery
@@ -23,7 +23,7 @@ class RankCall:
 
 
 def new_request_id() -> str:
-    """128 random bits as 32 hexadecimal digits; a quarter of the price of a UUID object."""
+    """128 random bits as 32 hexadecimal digits; where many are needed, ``RequestIds`` gives them for less."""
     return os.urandom(16).hex()
 
 

@@ -7,7 +7,7 @@ must never accept what the schema refuses, nor understand it differently; a prop
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -49,7 +49,9 @@ _decode_body = msgspec.json.Decoder(_Body).decode
 _decode_options = msgspec.json.Decoder(_Options).decode
 
 
-def decode_call(body: bytes, limits: RequestLimits, arrived: float) -> RankCall | None:
+def decode_call(
+    body: bytes, limits: RequestLimits, arrived: float, new_id: Callable[[], str] = new_request_id
+) -> RankCall | None:
     """The call of a common body, or None: then only the schema can say what it is."""
     wire = _decoded(_decode_body, body)
     if wire is None:
@@ -58,7 +60,7 @@ def decode_call(body: bytes, limits: RequestLimits, arrived: float) -> RankCall 
     user = id_texts((wire.user_id,))
     if listed is None or user is None or len(listed) > limits.max_candidates:
         return None
-    query = _query(wire, user[0], listed, limits, arrived)
+    query = _query(wire, user[0], listed, limits, arrived, new_id=new_id)
     return None if query is None else RankCall(query, wire.user_id, None if isinstance(listed, IntegerIds) else listed)
 
 
@@ -79,7 +81,15 @@ def _decoded(decode: Any, content: bytes) -> Any:
         return None
 
 
-def _query(wire: _Options, user: str, candidates: Sequence[str], limits: RequestLimits, arrived: float) -> RankQuery | None:
+def _query(
+    wire: _Options,
+    user: str,
+    candidates: Sequence[str],
+    limits: RequestLimits,
+    arrived: float,
+    *,
+    new_id: Callable[[], str] = new_request_id,
+) -> RankQuery | None:
     timeout_ms = wire.timeout_ms or limits.default_timeout_ms
     if timeout_ms > limits.max_timeout_ms and wire.timeout_ms is not None:
         return None
@@ -93,7 +103,7 @@ def _query(wire: _Options, user: str, candidates: Sequence[str], limits: Request
         if history is None or len(history) > _MAX_HISTORY:
             return None
     return RankQuery(
-        request_id=wire.request_id or new_request_id(),
+        request_id=wire.request_id or new_id(),
         user_id=user,
         candidates=candidates,
         deadline=arrived + timeout_ms / 1e3,

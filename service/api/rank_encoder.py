@@ -15,6 +15,7 @@ from service.ranking.query import Answer, ArmTaken, Degraded, Freshness, ModelUs
 from service.ranking.stages import StageClock
 
 _encode = msgspec.json.Encoder().encode
+_Raw, _UNSET = msgspec.Raw, msgspec.UNSET
 _OWN_KEYS = frozenset({"id", "score", "attention"})
 
 
@@ -39,19 +40,24 @@ def encode_answer(call: RankCall, answer: Answer, clock: StageClock) -> bytes:
     # The long part is encoded inside the stage that it belongs to; only the timings themselves come after.
     items = encode_items(call, answer)
     clock.lap("respond")
+    return encode_document(call, answer, items, clock)
+
+
+def encode_document(call: RankCall, answer: Answer, items: bytes, clock: StageClock) -> bytes:
+    """The document around items that are JSON already; the clock's last stage has ended."""
     history = answer.attention_history
     return _encode(
         _Wire(
             call.query.request_id,
             call.user_id,
-            msgspec.Raw(items),
+            _Raw(items),
             answer.ranked_by,
             answer.model,
             answer.arms,
             answer.generation,
             answer.freshness,
             answer.degraded,
-            msgspec.UNSET if history is None else history,
+            _UNSET if history is None else history,
             timings_of(clock),
         )
     )

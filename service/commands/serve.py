@@ -18,11 +18,13 @@ from pydantic import ValidationError
 from feature_store.errors import FeatureStoreError
 from service.logs import configure_logs
 from service.scoring.cpu import usable_cpus
-from service.settings import Settings
+from service.scoring.process.errors import ScorerStartError
+from service.settings import ModelSettings, Settings
 from service.telemetry import MULTIPROCESS_DIRECTORY
 
 STORE_URL = "RANKLINE_STORE__URL"
 THREADS = "RANKLINE_MODELS__INTRA_OP_THREADS"
+SCORER_ADDRESS = "RANKLINE_MODELS__SCORER_ADDRESS"
 _BACKLOG = 2_048
 _log = logging.getLogger("rankline.serve")
 
@@ -47,9 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
     _end_by_exception_on_sigterm()
     _share_cpus(arguments.workers)
     try:
-        with _store(settings), _metrics_directory(arguments.workers):
+        with _store(settings), _metrics_directory(arguments.workers), _scorer(settings, arguments.workers):
             return _serve(arguments, settings)
-    except FeatureStoreError as error:
+    except (FeatureStoreError, ScorerStartError) as error:
         _log.error("cannot serve", extra={"reason": str(error)})
         return 1
 
@@ -64,6 +66,9 @@ def _serve(arguments: argparse.Namespace, settings: Settings) -> int:
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,  # addresses of clients are neither used nor logged
+        http="httptools",
+        loop="uvloop",
         ws="none",
         timeout_graceful_shutdown=settings.drain_timeout_s,
         timeout_keep_alive=75,
@@ -125,3 +130,40 @@ def _metrics_directory(workers: int) -> Iterator[None]:
             yield
         finally:
             del os.environ[MULTIPROCESS_DIRECTORY]
+
+
+@contextmanager
+def _scorer(settings: Settings, workers: int) -> Iterator[None]:
+    """Where one process scores for all workers: start it here, hand its address down, and end it after they have drained."""
+    models = settings.models
+    if models.scorer_address is not None or not _wants_scorer_process(models, workers):
+        yield
+        return
+    from service.scoring.process.settings import ScorerSettings
+    from service.scoring.process.supervisor import ScorerSupervisor
+
+    scorer = ScorerSettings(
+        repository=str(models.repository.absolute()),
+        provider=models.provider,
+        intra_op_threads=models.intra_op_threads,
+        batch_rows=models.max_batch_rows,
+        collapsed=models.collapsed,
+        log_level=settings.log_level,
+    )
+    with ScorerSupervisor(scorer) as supervisor:
+        os.environ[SCORER_ADDRESS] = supervisor.address
+        try:
+            yield
+        finally:
+            del os.environ[SCORER_ADDRESS]
+
+
+def _wants_scorer_process(settings: ModelSettings, workers: int) -> bool:
+    """On a CPU workers score for themselves, without a hop; several of them would each fill a GPU with the same tables."""
+    if settings.scorer != "auto":
+        return settings.scorer == "process"
+    if workers == 1 or settings.provider == "cpu":
+        return False
+    from service.scoring.process.cuda_probe import finds_cuda
+
+    return finds_cuda()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from feature_store.encoding.encoder import HISTORY_INPUT, VIEWS, Block, FeatureEncoder
@@ -21,8 +21,7 @@ _NO_FIELDS: frozenset[str] = frozenset()
 _INPUTS = {view: (f"{view}_categories", f"{view}_numbers") for view in VIEWS}
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedQuery:
+class EncodedQuery(msgspec.Struct, frozen=True, gc=False):
     """Model inputs, and the fields that were defaulted: each is named by one of ``missing``, ``stale``, ``refused``."""
 
     request: ScoringRequest
@@ -56,7 +55,8 @@ def encode_query(
     _add(inputs, "user", user)
     _add(inputs, "context", _encode_context(encoder, query))
     _add_items(inputs, encoder, query, fetched, beside=item_inputs)
-    _add(inputs, "candidate", _encode_candidates(encoder, query))
+    if encoder.views["candidate"].names:
+        _add(inputs, "candidate", _encode_candidates(encoder, query))
     if uses_history:
         inputs[HISTORY_INPUT] = encoder.encode_history((history,))
     return EncodedQuery(
@@ -85,7 +85,7 @@ def _add_items(
     own = encoder.views["item"].names & sent.keys() if sent else _NO_FIELDS
     part = None if own else fetched.item_part
     if part is not None:
-        inputs[ITEM_PART] = part
+        inputs[ITEM_PART] = part  # type: ignore[assignment]  # an array at the last moment
     if part is None or beside:
         _add(inputs, "item", _with_own_values(encoder, query, fetched.items) if own else fetched.items)
 
@@ -138,11 +138,16 @@ def _missing(encoder: FeatureEncoder, query: RankQuery, fetched: FetchedFeatures
     """Names of the model's user, context and candidate fields that nobody gave a value for."""
     views, context, sent = encoder.views, query.context, query.candidate_features
     user = fetched.user or {}
-    absent = [name for name in views["user"].sorted_names if user.get(name) is None and name not in fetched.user_stale]
-    absent += [name for name in views["context"].sorted_names if context.get(name) is None]
-    absent += [name for name in views["candidate"].sorted_names if name not in sent]
-    absent.sort()
-    return tuple(absent)
+    absent: list[str] = []
+    # Mostly nothing is: then a look at all values of a view at once is all that is done.
+    if None in map(user.get, views["user"].names):
+        stale = fetched.user_stale
+        absent += [name for name in views["user"].names if user.get(name) is None and name not in stale]
+    if None in map(context.get, views["context"].names):
+        absent += [name for name in views["context"].names if context.get(name) is None]
+    if views["candidate"].names:
+        absent += views["candidate"].names - sent.keys()
+    return tuple(sorted(absent)) if absent else ()
 
 
 def _stale(encoder: FeatureEncoder, query: RankQuery, fetched: FetchedFeatures) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from feature_store.encoding.encoder import Block, FeatureEncoder, Floats
 from feature_store.encoding.values import RawValue
-from feature_store.item_table import ItemTable
+from feature_store.item_table import ItemTable, SharedRows
 from service.experiments.plan_source import ActivePlan
 from service.ranking.query import Answer
 from service.scoring.batch import Scored, ScoringRequest
@@ -32,7 +32,7 @@ class FetchedFeatures(Protocol):
     @property
     def items(self) -> Block: ...
     @property
-    def item_part(self) -> Floats | None: ...
+    def item_part(self) -> Floats | SharedRows | None: ...
     @property
     def unknown_items(self) -> int: ...
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -53,7 +53,7 @@ class Ranker:
             OverloadedError: the model's queue is full; no scoring was done.
         """
         snapshot = self._snapshots.snapshot
-        if query.context or query.candidate_features:
+        if query.candidate_features or not query.context.keys() <= snapshot.field_names:
             _check_fields(query, snapshot)
         assigned = self._assign(snapshot.active.plan, query)
         model = snapshot.models[assigned.params.model]
@@ -66,7 +66,8 @@ class Ranker:
         encoded = encode_query(model.encoder, query, fetched, uses_history=model.uses_history, attention=attention)
         clock.lap("encode", -fetched.encoding_ms)
         scores, failure = await _score(model, encoded, query.deadline, clock)
-        order, named = _ordered(scores, ranked_by, names, len(query.candidates), query.top_k or assigned.params.top_k)
+        rows = encoded.request.rows
+        order, named = _ordered(scores, ranked_by, names, rows, query.top_k or assigned.params.top_k)
         weights, history = _attention(scores, order, encoded.history)
         behind = _history_behind(query, fetched)
         generation = snapshot.active.generation
@@ -78,12 +79,12 @@ class Ranker:
             arms=_arms(assigned, generation),
             generation=generation,
             freshness=self._freshness(query, fetched, encoded, behind=behind),
-            degraded=_degraded(query, fetched, encoded, failure, behind=behind),
+            degraded=_degraded(rows, fetched, encoded, failure, behind=behind),
             timings_ms=clock.timings_ms,
             attention=weights,
             attention_history=history,
         )
-        self._observer.answered(answer, len(query.candidates))
+        self._observer.answered(answer, rows)
         return answer
 
     def _assign(self, plan: ExperimentPlan, query: RankQuery) -> Assigned:
@@ -95,13 +96,13 @@ class Ranker:
         except OverrideInvalidError as error:
             raise RequestInvalidError([FieldProblem("overrides", str(error))]) from None
 
-    async def _fetch(self, query: RankQuery, model: ServableModel) -> FetchedFeatures:
+    def _fetch(self, query: RankQuery, model: ServableModel) -> Awaitable[FetchedFeatures]:
         remaining = query.deadline - time.monotonic()
-        timeout_s = max(0.0, min(self._store_timeout_s, remaining))
+        timeout_s = self._store_timeout_s if remaining > self._store_timeout_s else max(0.0, remaining)
         table = model.item_table
         if table is not None and _needs_item_inputs(query, model):
             table = None
-        return await self._features.fetch(query.user_id, query.candidates, model.encoder, timeout_s, item_table=table)
+        return self._features.fetch(query.user_id, query.candidates, model.encoder, timeout_s, item_table=table)
 
     def _freshness(self, query: RankQuery, fetched: FetchedFeatures, encoded: EncodedQuery, *, behind: bool) -> Freshness:
         now = self._wall_clock()
@@ -186,16 +187,17 @@ def _attention(
 
 
 def _arms(assigned: Assigned, generation: int) -> tuple[ArmTaken, ...]:
+    if not assigned.assignments:
+        return ()
     return tuple(
         [ArmTaken(each.layer, each.experiment, each.arm, each.bucket, generation, each.forced) for each in assigned.assignments]
     )
 
 
 def _degraded(
-    query: RankQuery, fetched: FetchedFeatures, encoded: EncodedQuery, failure: str | None, *, behind: bool
+    total: int, fetched: FetchedFeatures, encoded: EncodedQuery, failure: str | None, *, behind: bool
 ) -> Degraded | None:
     """The worst thing that happened to this answer, or None. Of a history that is behind ``Freshness`` tells in any case."""
-    total = len(query.candidates)
     if failure is not None:
         return Degraded("input_order", failure, 0, total)
     if fetched.unavailable is not None:

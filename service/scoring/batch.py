@@ -7,10 +7,10 @@ A request stands for one user: each of its users-axis inputs has one entry, each
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -23,11 +23,11 @@ ROW_USER = "row_user"
 ATTENTION = "attention"
 
 
-@dataclass(frozen=True, slots=True)
-class ScoringRequest:
+class ScoringRequest(msgspec.Struct, frozen=True, eq=False, gc=False):
     """One user and ``rows`` candidates, encoded.
 
-    ``inputs``: users-axis arrays of shape [1, width], rows-axis arrays of shape [rows, width] (vectors without the width).
+    ``inputs``: users-axis arrays of shape [1, width], rows-axis arrays of shape [rows, width] (vectors without the width), or
+    what numpy makes such an array of at the last moment (``SharedRows``).
     Inputs that the model's graph does not have are left aside, so that one encoding serves models that use less of it.
     """
 
@@ -36,15 +36,13 @@ class ScoringRequest:
     want_attention: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
+class Scores(msgspec.Struct, frozen=True, eq=False, gc=False):
     """One request's outputs by name: float32 [rows] each, and ``attention`` [rows, history length] if it was asked for."""
 
     values: Mapping[str, Array]
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+class Scored(msgspec.Struct, frozen=True, eq=False, gc=False):
     """One request's scores, how long it waited for its run, and how long the run took (shared with its batch)."""
 
     scores: Scores
@@ -77,15 +75,22 @@ def check_request(request: ScoringRequest, inputs: Sequence[GraphInput]) -> None
 def merge(requests: Sequence[ScoringRequest], inputs: Sequence[GraphInput]) -> dict[str, Array]:
     """Requests that passed ``check_request`` to the feeds of one run: arrays joined along their first axis, in order."""
     feeds: dict[str, Array] = {}
+    alone = requests[0].inputs if len(requests) == 1 else None
     for each in inputs:
-        if each.name == ROW_USER:
-            places = np.arange(len(requests), dtype=np.int32)
-            feeds[each.name] = np.repeat(places, [request.rows for request in requests])
-        elif len(requests) == 1:
-            feeds[each.name] = requests[0].inputs[each.name]
+        name = each.name
+        if name == ROW_USER:
+            feeds[name] = _row_users(requests)
+        elif alone is not None:
+            feeds[name] = np.asarray(alone[name])
         else:
-            feeds[each.name] = np.concatenate([request.inputs[each.name] for request in requests])
+            feeds[name] = np.concatenate([request.inputs[name] for request in requests])
     return feeds
+
+
+def _row_users(requests: Sequence[ScoringRequest]) -> Array:
+    if len(requests) == 1:
+        return np.zeros(requests[0].rows, np.int32)
+    return np.repeat(np.arange(len(requests), dtype=np.int32), [request.rows for request in requests])
 
 
 def split(outputs: Mapping[str, Array], requests: Sequence[ScoringRequest]) -> list[Scores]:
@@ -96,21 +101,33 @@ def split(outputs: Mapping[str, Array], requests: Sequence[ScoringRequest]) -> l
     Raises:
         ValueError: an output has not one entry a row.
     """
+    if len(requests) == 1:
+        _check_entries(outputs, requests[0].rows)
+        return [Scores(outputs if requests[0].want_attention else _without_attention(outputs))]
     starts = list(accumulate((request.rows for request in requests), initial=0))
-    for name, array in outputs.items():
-        if array.shape[0] != starts[-1]:
-            raise ValueError(f"output {name}: {array.shape[0]} entries for {starts[-1]} rows")
-    alone = len(requests) == 1
+    _check_entries(outputs, starts[-1])
+    plain = _without_attention(outputs)
     return [
         Scores(
             {
-                name: array if alone else array[start : start + request.rows].copy()
-                for name, array in outputs.items()
-                if name != ATTENTION or request.want_attention
+                name: array[start : start + request.rows].copy()
+                for name, array in (outputs if request.want_attention else plain).items()
             }
         )
         for start, request in zip(starts, requests, strict=False)
     ]
+
+
+def _check_entries(outputs: Mapping[str, Array], rows: int) -> None:
+    for name, array in outputs.items():
+        if len(array) != rows:
+            raise ValueError(f"output {name}: {len(array)} entries for {rows} rows")
+
+
+def _without_attention(outputs: Mapping[str, Array]) -> Mapping[str, Array]:
+    if ATTENTION not in outputs:
+        return outputs
+    return {name: array for name, array in outputs.items() if name != ATTENTION}
 
 
 def divide(request: ScoringRequest, start: int, stop: int) -> ScoringRequest:

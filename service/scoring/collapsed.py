@@ -59,6 +59,34 @@ def open_forms(published: PublishedVersion, plain: Form, encoder: FeatureEncoder
     return OpenedForms(forms, _open_table(published, part, encoder, open_session))
 
 
+def forms_elsewhere(
+    published: PublishedVersion, encoder: FeatureEncoder, open_session: OpenSession, *, collapsed: bool
+) -> OpenedForms:
+    """What requests must bring for a version that another process scores, and its item table: no graph but the item's.
+
+    Raises as ``open_forms``.
+    """
+    manifest, graph = published.manifest, _Elsewhere()
+    plain = Form(graph, manifest.inputs)
+    if manifest.collapsed is None or not collapsed:
+        return OpenedForms(Forms(plain), None)
+    forms = Forms(
+        plain,
+        one_user=Form(graph, manifest.collapsed.one_user.inputs),
+        many_users=Form(graph, manifest.collapsed.many_users.inputs),
+        takes_item_part=_takes_item_part(manifest.collapsed),
+    )
+    part = manifest.collapsed.item_part
+    return OpenedForms(forms, None if part is None else _open_table(published, part, encoder, open_session))
+
+
+class _Elsewhere:
+    """Stands for a graph that another process runs."""
+
+    def run(self, *_: Any, **__: Any) -> dict[str, npt.NDArray[Any]]:
+        raise RuntimeError("this graph is run by another process")
+
+
 def collapsed_golden(golden: Sequence[GoldenRequest], opened: OpenedForms) -> list[GoldenRequest]:
     """The golden requests as the collapsed forms take them; none where there are no such forms."""
     if opened.forms.one_user is None:
@@ -72,7 +100,7 @@ def collapsed_golden(golden: Sequence[GoldenRequest], opened: OpenedForms) -> li
 def _with_item_part(golden: GoldenRequest, table: ItemTable) -> ScoringRequest:
     inputs = golden.request.inputs
     part = table.compute(block_of(inputs, golden.request.rows))
-    return replace(golden.request, inputs={**inputs, ITEM_PART: part})
+    return ScoringRequest({**inputs, ITEM_PART: part}, golden.request.rows, golden.request.want_attention)
 
 
 def block_of(inputs: Mapping[str, npt.NDArray[Any]], rows: int) -> Block:

@@ -8,6 +8,7 @@ It is deficit round robin without a quantum. The members of one turn are models:
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Generic, Protocol, TypeVar
 
 
@@ -18,6 +19,9 @@ class Member(Protocol):
 
 
 M = TypeVar("M", bound=Member)
+
+
+_served_s = attrgetter("served_s")
 
 
 class FairShare(Generic[M]):
@@ -39,7 +43,9 @@ class FairShare(Generic[M]):
 
     def next(self) -> M | None:
         """Who was given least, if anyone has work."""
-        return min(self.ready, key=lambda member: member.served_s, default=None)
+        if len(self.ready) <= 1:
+            return next(iter(self.ready), None)
+        return min(self.ready, key=_served_s)
 
     def begin(self, member: M) -> None:
         """It is being served from now on: newcomers start where it stands."""

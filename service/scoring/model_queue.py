@@ -142,8 +142,10 @@ class ModelQueue(Generic[Item, Result]):
 
     def flying_s(self) -> float:
         """Seconds that the run in progress will still take."""
+        if not self._in_flight:
+            return 0.0
         rows = sum(piece.rows for piece in self._in_flight)
-        return max(0.0, self._cost.seconds(rows) - (time.monotonic() - self._in_flight_since)) if rows else 0.0
+        return max(0.0, self._cost.seconds(rows) - (time.monotonic() - self._in_flight_since))
 
     def others_s(self, own_s: float) -> float:
         """Seconds that other queues get while this one is given ``own_s``."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,7 +79,9 @@ class OnnxSession:
         """
         if shared is not None and external_files:
             raise ValueError("external data comes from files in memory or from shared weights, not from both")
-        providers = choose_providers(settings.provider, onnxruntime.get_available_providers(), settings.bound)
+        # A build for CUDA on a machine without a device: auto means the CPU then, for shared weights as for the graph.
+        wanted: WantedProvider = "cpu" if settings.provider == "auto" and not cuda_is_usable() else settings.provider
+        providers = choose_providers(wanted, onnxruntime.get_available_providers(), settings.bound)
         self._shared = shared  # ONNX Runtime keeps pointers into it
         try:
             self._session = _session(model, external_files, settings, providers, shared)
@@ -94,6 +97,7 @@ class OnnxSession:
         self.inputs = tuple(_graph_value(each) for each in self._session.get_inputs())
         self.outputs = tuple(_graph_value(each) for each in self._session.get_outputs())
         self._bound = _bound_runs(self._session, settings.bound, self.provider)
+        self._run = direct_run(self._session)
         self._options = onnxruntime.RunOptions()
         if self.provider == "cuda":  # a run whose arrays come and go is never recorded
             self._options.add_run_config_entry("gpu_graph_id", "-1")
@@ -104,7 +108,16 @@ class OnnxSession:
             found = self._bound.run(outputs, feeds)
             if found is not None:
                 return found
-        return dict(zip(outputs, self._session.run(list(outputs), dict(feeds), self._options), strict=True))
+        names = outputs if type(outputs) is list else list(outputs)
+        return dict(zip(names, self._run(names, feeds if type(feeds) is dict else dict(feeds), self._options), strict=True))
+
+
+def direct_run(session: onnxruntime.InferenceSession) -> Callable[..., list[Array]]:
+    """The compiled ``run`` below the library's Python one, which looks anew at every call whether any of the inputs is missing,
+    of another device or recorded: some microseconds for what was checked already. The public one where there is no such.
+    """
+    run: Callable[..., list[Array]] = getattr(getattr(session, "_sess", None), "run", session.run)
+    return run
 
 
 class _Buffers:
@@ -205,6 +218,18 @@ def _bound_runs(session: onnxruntime.InferenceSession, settings: BoundSettings |
     return _BoundRuns(session, settings, device)
 
 
+@cache
+def cuda_is_usable() -> bool:
+    """Whether this build has CUDA and a device answers; the first call takes a moment and some memory of the device."""
+    if _CUDA not in onnxruntime.get_available_providers():
+        return False
+    try:
+        onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(1, np.float32), "cuda", 0)
+    except Exception:  # the library's exceptions share no base class
+        return False
+    return True
+
+
 def choose_providers(
     wanted: WantedProvider, available: Sequence[str], bound: BoundSettings | None = None
 ) -> list[tuple[str, dict[str, str]]]:
@@ -236,11 +261,10 @@ def _session(
     providers: list[tuple[str, dict[str, str]]],
     shared: SharedWeights | None,
 ) -> onnxruntime.InferenceSession:
-    options = _options(settings, external_files)
     with tempfile.TemporaryDirectory(prefix="rankline-weights-") as directory:
+        options = _options(settings, external_files, _NOWHERE if shared is None else directory)
         if shared is not None:
             shared.write_stand_ins(Path(directory))
-            options.add_session_config_entry(_FOLDER, directory)
             for name, value in shared.on("cuda" if providers[0][0] == _CUDA else "cpu", _value_of).items():
                 options.add_initializer(name, value)
         # The library's own fallback would print and go on with another provider.
@@ -252,7 +276,9 @@ def _value_of(table: Array, device: str) -> onnxruntime.OrtValue:
     return onnxruntime.OrtValue.ortvalue_from_numpy(table, device, 0)
 
 
-def _options(settings: SessionSettings, external_files: Mapping[str, bytes]) -> onnxruntime.SessionOptions:
+def _options(
+    settings: SessionSettings, external_files: Mapping[str, bytes], folder: str = _NOWHERE
+) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.intra_op_num_threads = settings.intra_op_threads or usable_cpus()
@@ -260,7 +286,7 @@ def _options(settings: SessionSettings, external_files: Mapping[str, bytes]) -> 
     options.log_severity_level = _FATAL
     # Idle pool threads that spin take the CPUs that the event loop and Redis need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry(_FOLDER, _NOWHERE)
+    options.add_session_config_entry(_FOLDER, folder)
     if external_files:
         options.add_external_initializers_from_files_in_memory(
             list(external_files), list(external_files.values()), [len(content) for content in external_files.values()]

@@ -1,6 +1,7 @@
 """Where and in what portions a model is run: on the event loop in small tiles, or on a thread in large batches.
 
-On a CPU a tile that fits the caches is the cheapest, and a thread costs more than it saves. On a GPU a launch costs the same
+On a CPU a thread costs more than it saves, and a request that is divided pays for each tile's start and for cutting and
+joining, so tiles are as large as the event loop can bear and the caches do not make them dear. On a GPU a launch costs the same
 for one row and for a thousand, and the event loop must not wait for it.
 """
 
@@ -16,7 +17,7 @@ from service.scoring.run_cost import RunCost, fit_cost
 Where = Literal["inline", "thread"]
 
 _NEAR_BEST = 1.05
-"""A size whose row costs at most this much more than the cheapest is as good; the smallest such makes others wait least."""
+"""A size whose row costs at most this much more than the cheapest is as good; the largest such divides the fewest requests."""
 
 _MIN_TILE_ROWS = 64
 
@@ -84,12 +85,12 @@ def choose_policy(
 
 
 def _tile_rows(alone: Mapping[int, float]) -> int:
-    """The smallest size that is nearly the cheapest per row, among those that neither are tiny nor take too long."""
+    """The largest size that is nearly the cheapest per row, among those that neither are tiny nor take too long."""
     fit = [rows for rows, seconds in alone.items() if rows >= _MIN_TILE_ROWS and seconds <= _MAX_TILE_S]
     if not fit:
         return max(_MIN_TILE_ROWS, min(alone))
     best = min(alone[rows] / rows for rows in fit)
-    return min(rows for rows in fit if alone[rows] / rows <= best * _NEAR_BEST)
+    return max(rows for rows in fit if alone[rows] / rows <= best * _NEAR_BEST)
 
 
 def _merge_rows(alone: RunCost, shared: RunCost, tile_rows: int) -> int:

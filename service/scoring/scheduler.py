@@ -33,9 +33,10 @@ _AnyQueue = ModelQueue[Any, Any]
 class Scheduler:
     """Serves the queues made by ``queue``; see the module's text for the rules."""
 
-    def __init__(self, executor: Executor | None = None, *, threads: int = 1, step_s: float = 0.0005) -> None:
+    def __init__(self, executor: Executor | None = None, *, threads: int = 1, step_s: float = 0.001) -> None:
         """``threads``: batches that may be with the executor at once. ``step_s``: how long the event loop may be kept from
-        everything else by several small tiles; 0 runs one tile a round."""
+        everything else by several small tiles; 0 runs one tile a round. A request that is run at once finds its item rows
+        still in the caches and needs no future, so short steps cost more than they give."""
         self._executor = executor
         self._threads = threads
         self._step_s = step_s
@@ -76,6 +77,11 @@ class Scheduler:
         """Rows that wait, by queue; for telemetry, which samples it."""
         return {queue.name: queue.waiting_rows for queue in list(self._queues)}
 
+    def has_backlog(self) -> bool:
+        """Whether more tiles wait on the event loop than its next round will run: what comes now is not scored before."""
+        ready = self._inline.ready
+        return bool(ready) and sum(queue.backlog_s() for queue in ready) > self._step_s
+
     def may_run_now(self, seconds: float) -> bool:
         """Whether nothing waits and this round of the event loop has so much left; its first run may always start."""
         if self._inline.ready:
@@ -102,7 +108,8 @@ class Scheduler:
     def others_s(self, queue: _AnyQueue, own_s: float) -> float:
         """Seconds that others get while ``queue`` is given ``own_s``: as much each, if they have so much to do."""
         share = self._inline if queue.policy.where == "inline" else self._threaded
-        return sum(min(other.backlog_s(), own_s) for other in share.ready if other is not queue)
+        others = [other for other in share.ready if other is not queue]
+        return sum([min(other.backlog_s(), own_s) for other in others]) if others else 0.0
 
     def _call_step(self) -> None:
         loop = asyncio.get_running_loop()

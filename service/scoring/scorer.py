@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 
+from feature_store.item_table import SharedRows
 from models.manifest import ITEM_PART, GraphInput, Manifest
-from service.scoring.batch import ATTENTION, Array, Scores, ScoringRequest, check_request, merge, split
+from service.scoring.batch import ATTENTION, ROW_USER, Array, Scores, ScoringRequest, check_request, merge, split
 from service.scoring.errors import ScoringFailedError
 
 
@@ -20,12 +21,49 @@ class Graph(Protocol):
         """The named outputs for these feeds."""
 
 
+_Wanted = tuple[str, np.dtype[Any], tuple[int, ...] | None, int | None]
+"""An input's name and type, its whole shape if it is the user's, else its width."""
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
     """A graph and what it reads."""
 
     graph: Graph
     inputs: tuple[GraphInput, ...]
+    _wanted: tuple[_Wanted, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_wanted", tuple(_wanted(each) for each in self.inputs if each.name != ROW_USER))
+
+    def check(self, request: ScoringRequest) -> None:
+        """``check_request`` for this graph, in a pass that a request which fits costs little.
+
+        Raises:
+            ScoringFailedError: as ``check_request``.
+        """
+        inputs, rows = request.inputs, request.rows
+        for name, dtype, shape, width in self._wanted:
+            array = inputs.get(name)
+            if array is None or array.dtype != dtype or array.shape != (shape or ((rows,) if width is None else (rows, width))):
+                break
+        else:
+            if rows >= 1:
+                return
+        check_request(request, self.inputs)
+
+    def feeds(self, requests: Sequence[ScoringRequest]) -> Mapping[str, Array]:
+        """As ``merge``. The inputs of one request that has no others than the graph are its feeds."""
+        if len(requests) > 1 or len(self._wanted) < len(self.inputs) or len(requests[0].inputs) > len(self.inputs):
+            return merge(requests, self.inputs)
+        inputs = requests[0].inputs
+        part = inputs.get(ITEM_PART)
+        return {**inputs, ITEM_PART: part.gather()} if isinstance(part, SharedRows) else inputs
+
+
+def _wanted(value: GraphInput) -> _Wanted:
+    width = () if value.width is None else (value.width,)
+    return value.name, np.dtype(value.dtype), (1, *width) if value.axis == "users" else None, value.width
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +88,10 @@ class Forms:
         Raises:
             ScoringFailedError: as ``check_request``.
         """
-        form = self.one_user if self.collapses(request) else self.plain
-        assert form is not None
-        check_request(request, form.inputs)
+        form = self.one_user
+        if form is None or not self.collapses(request):
+            form = self.plain
+        form.check(request)
 
 
 class Scorer:
@@ -60,8 +99,8 @@ class Scorer:
 
     def __init__(self, forms: Forms, manifest: Manifest) -> None:
         self._forms = forms
-        self._score_names = manifest.score_names
-        self._attention = tuple(each.name for each in manifest.outputs if each.name == ATTENTION)
+        self._score_names = list(manifest.score_names)
+        self._all_names = self._score_names + [each.name for each in manifest.outputs if each.name == ATTENTION]
 
     def __call__(self, requests: Sequence[ScoringRequest]) -> list[Scores | ScoringFailedError]:
         """One run, or two where some requests can be scored by the plain graph alone.
@@ -70,10 +109,12 @@ class Scorer:
         request of the batch has scores.
         """
         forms = self._forms
+        if len(requests) == 1:
+            form = forms.one_user if forms.collapses(requests[0]) else forms.plain
+            return self._run(form or forms.plain, requests)
         collapsed = [forms.collapses(request) for request in requests]
         if all(collapsed):
-            form = forms.one_user if len(requests) == 1 else forms.many_users
-            return self._run(form or forms.plain, requests)
+            return self._run(forms.many_users or forms.plain, requests)
         if not any(collapsed):
             return self._run(forms.plain, requests)
         outcomes: dict[int, Scores | ScoringFailedError] = {}
@@ -84,13 +125,15 @@ class Scorer:
 
     def _run(self, form: Form, requests: Sequence[ScoringRequest]) -> list[Scores | ScoringFailedError]:
         wanted = self._score_names
-        if any(request.want_attention for request in requests):
-            wanted += self._attention
-        outputs = form.graph.run(wanted, merge(requests, form.inputs))
+        for request in requests:
+            if request.want_attention:
+                wanted = self._all_names
+        outputs = form.graph.run(wanted, form.feeds(requests))
         scores = split(outputs, requests)
-        if all(np.isfinite(array).all() for array in outputs.values()):
-            return list(scores)
-        return [_finite(each) for each in scores]
+        for array in outputs.values():
+            if np.count_nonzero(np.isfinite(array)) < array.size:  # a third of what all() takes for so few
+                return [_finite(each) for each in scores]
+        return list(scores)
 
 
 def _finite(scores: Scores) -> Scores | ScoringFailedError:

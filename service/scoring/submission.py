@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+import msgspec
+
 from service.scoring.deadline_queue import Place
 from service.scoring.errors import ScoringError, ScoringFailedError
 
@@ -30,8 +32,7 @@ class Division(Generic[Item, Result]):
     join: Callable[[Sequence[Result]], Result]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer(Generic[Result]):
+class Answer(msgspec.Struct, Generic[Result], frozen=True, gc=False):
     """One item's result, how long it waited for its first run to start, and how long its runs took, in seconds."""
 
     result: Result
@@ -68,8 +69,7 @@ class Submission(Generic[Item, Result]):
             self.answer.set_result(outcome)
 
 
-@dataclass(frozen=True, slots=True)
-class Piece(Generic[Item, Result]):
+class Piece(msgspec.Struct, Generic[Item, Result], frozen=True, eq=False):
     """The rows ``start`` to ``start + rows`` of a submission, in one run."""
 
     submission: Submission[Item, Result]
@@ -108,8 +108,7 @@ class Piece(Generic[Item, Result]):
 Outcome = tuple[Piece[Item, Result], Result | ScoringFailedError]
 
 
-@dataclass(frozen=True, slots=True)
-class Run(Generic[Item, Result]):
+class Run(msgspec.Struct, Generic[Item, Result], frozen=True, eq=False):
     """What was run, each piece with its outcome, from when on (``time.monotonic``) and for how long.
 
     Pieces of the batch that are not among them had nobody who wanted them any more.

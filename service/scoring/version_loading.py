@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,16 +13,17 @@ from feature_store.encoding.encoder import FeatureEncoder
 from models.manifest import Manifest
 from models.repository import PublishedVersion, VersionRefusedError
 from service.scoring.batch import ScoringRequest
-from service.scoring.collapsed import OpenedForms, collapsed_golden, open_forms
+from service.scoring.collapsed import OpenedForms, collapsed_golden, forms_elsewhere, open_forms
 from service.scoring.errors import ModelRefusedError, ScoringFailedError
 from service.scoring.golden import GoldenRequest, GoldenRows
-from service.scoring.graph_check import encoder_differences, graph_differences
-from service.scoring.onnx_session import OnnxSession, Provider, SessionSettings
+from service.scoring.graph_check import encoder_differences
+from service.scoring.onnx_session import Provider, SessionSettings
 from service.scoring.policies import Policy, choose_policy
 from service.scoring.run_cost import measure
 from service.scoring.scorer import Form, Forms, Scorer
+from service.scoring.version_graphs import VersionGraphs
 
-MEASURED_ROWS = (32, 64, 128, 256, 512, 1_024)
+MEASURED_ROWS = (32, 64, 128, 256, 512, 1_024, 2_048)
 """Sizes whose runs are timed before the first request."""
 _MEASURED_REPEATS = 5
 
@@ -57,8 +59,30 @@ def open_version(published: PublishedVersion, rule: LoadRule) -> OpenedVersion:
         ModelRefusedError: names the version, the check that failed and what was measured.
         ProviderUnavailableError: CUDA was demanded and cannot be used.
     """
-    try:
+    with _named_refusal(published):
         return _open(published, rule)
+
+
+def open_front_end(published: PublishedVersion, rule: LoadRule) -> OpenedVersion:
+    """A version for a process that encodes requests and has another process score them.
+
+    Of the graphs only the item's is opened, where there is one; the scorer of what is returned raises. Whether the two
+    processes agree on the golden rows is the caller's to check. Raises as ``open_version``.
+    """
+    with _named_refusal(published):
+        manifest = published.manifest
+        encoder = _read_encoder(published)
+        golden = GoldenRows.loads(published.file_bytes(manifest.golden), manifest).requests
+        graphs = VersionGraphs(published, rule.session)
+        opened = forms_elsewhere(published, encoder, graphs.open, collapsed=rule.collapsed)
+        collapsed = collapsed_golden(golden, opened)
+        return OpenedVersion(manifest, encoder, opened, Scorer(opened.forms, manifest), tuple(collapsed or golden), "cpu")
+
+
+@contextmanager
+def _named_refusal(published: PublishedVersion) -> Iterator[None]:
+    try:
+        yield
     except (VersionRefusedError, ModelRefusedError) as error:
         manifest = published.manifest
         raise ModelRefusedError(f"{manifest.name}@{manifest.version} refused: {error}") from None
@@ -70,7 +94,7 @@ def warm_up(version: OpenedVersion, max_rows: int) -> None:
     full = list(golden) * math.ceil(max_rows / sum(request.rows for request in golden))
     for batch in ([golden[0]], golden, full):
         version.scorer(batch)
-        version.scorer([replace(request, want_attention=False) for request in batch])
+        version.scorer([ScoringRequest(request.inputs, request.rows) for request in batch])
 
 
 def measured_policy(version: OpenedVersion) -> Policy:
@@ -108,7 +132,7 @@ def _open(published: PublishedVersion, rule: LoadRule) -> OpenedVersion:
     manifest = published.manifest
     encoder = _read_encoder(published)
     golden = GoldenRows.loads(published.file_bytes(manifest.golden), manifest).requests
-    graphs = _Graphs(published, rule.session)
+    graphs = VersionGraphs(published, rule.session)
     session = graphs.open_plain()
     plain = Form(session, manifest.inputs)
     opened = open_forms(published, plain, encoder, graphs.open) if rule.collapsed else OpenedForms(Forms(plain), None)
@@ -145,30 +169,6 @@ def _read_encoder(published: PublishedVersion) -> FeatureEncoder:
         )
     _refuse_if(encoder_differences(manifest, encoder))
     return encoder
-
-
-class _Graphs:
-    """Opens the graphs of one version.
-
-    Whatever the manifest lists beside graphs and their companions may be external data: its checked bytes are offered by name.
-    """
-
-    def __init__(self, published: PublishedVersion, settings: SessionSettings) -> None:
-        self._published = published
-        self._settings = settings
-        manifest = published.manifest
-        own = {manifest.encoder, manifest.golden, *manifest.graph_files}
-        self._others = {each.name: published.file_bytes(each.name) for each in manifest.files if each.name not in own}
-
-    def open_plain(self) -> OnnxSession:
-        """The plain graph, as the manifest describes it."""
-        session = self.open(self._published.manifest.onnx)
-        _refuse_if(graph_differences(self._published.manifest, session.inputs, session.outputs))
-        return session
-
-    def open(self, name: str) -> OnnxSession:
-        """Any graph of the version."""
-        return OnnxSession(self._published.file_bytes(name), self._others, self._settings)
 
 
 def _refuse_if(differences: Sequence[str]) -> None:

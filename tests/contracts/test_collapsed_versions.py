@@ -7,9 +7,9 @@ import json
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -94,7 +94,7 @@ async def test_collapsed_and_plain_requests_in_one_queue_have_the_plain_graphs_s
     rng, deadline = np.random.default_rng(3), time.monotonic() + 60
     model, plain = load(versions[network], policy), load(versions[network], policy, collapsed=False)
     asked = [random_request(model, rng, int(rng.integers(1, 40))) for _ in range(30)]
-    asked = [replace(each, want_attention=bool(rng.integers(2)) and model.has_attention) for each in asked]
+    asked = [msgspec.structs.replace(each, want_attention=bool(rng.integers(2)) and model.has_attention) for each in asked]
     mixed = [with_item_part(model, each) if rng.integers(2) else each for each in asked]
     answers = await asyncio.gather(*(model.score(each, deadline) for each in mixed))
     for request, answer in zip(asked, answers, strict=True):

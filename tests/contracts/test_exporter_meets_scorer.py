@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
 from models import export
-from models.graph import write_graph
 from models.manifest import GOLDEN_INPUT, GOLDEN_OUTPUT
 from models.repository import ModelReference, ModelRepository
 from models.training.run import finish_run, start_run
@@ -135,17 +135,63 @@ def items_only(shop):
     return path
 
 
-def test_a_graph_without_users_and_with_its_weights_beside_it_is_loaded_and_checked(load, shop, tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "write_graph", partial(write_graph, external_data_above_bytes=0))
+def test_a_graph_without_users_and_with_its_tables_beside_it_is_loaded_and_checked(load, shop, tmp_path, monkeypatch):
+    monkeypatch.setattr("models.weight_files.TABLE_BYTES", 0)
     run = finish_run(start_run(items_only(shop), tiny_recipe("deepfm", epochs=1), tmp_path / "runs"))
     repository = ModelRepository(tmp_path / "repository")
     manifest = export.export_run(run.directory.root, repository)
     assert {each.axis for each in manifest.inputs} == {"rows"}
     assert "row_user" not in {each.name for each in manifest.inputs}
-    assert "model.onnx.data" in {file.name for file in manifest.files}
+    assert manifest.shared_weights
     version = repository.open(ModelReference("deepfm", None))
     assert load(version).score_names == ("click",)
-    weights = version.directory / "model.onnx.data"
-    weights.write_bytes(bytes([weights.read_bytes()[0] ^ 1]) + weights.read_bytes()[1:])
-    with pytest.raises(ModelRefusedError, match=r"model\.onnx\.data: SHA-256 differs"):
-        load(version)
+    for name in manifest.shared_weights.values():
+        weights = version.directory / name
+        content = weights.read_bytes()
+        weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(ModelRefusedError, match=f"{name}: SHA-256 differs"):
+            load(version)
+        weights.write_bytes(content)
+
+
+@pytest.fixture
+def version_outside(shop, tmp_path, monkeypatch):
+    """network -> a version of the same run whose tables are all in files of their own."""
+
+    def publish(network):
+        monkeypatch.setattr("models.weight_files.TABLE_BYTES", 0)
+        run = finish_run(start_run(shop, tiny_recipe(network, epochs=1), tmp_path / "runs"))
+        repository = ModelRepository(tmp_path / "repository")
+        export.export_run(run.directory.root, repository)
+        return repository.open(ModelReference(network, None))
+
+    return publish
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+async def test_all_forms_of_a_version_name_the_same_files_and_say_the_same(load, version_of, version_outside, network):
+    """Tables outside change no score of any form; each table is written once, whichever graphs gather from it."""
+    version = version_outside(network)
+    manifest = version.manifest
+    named = {
+        file.name: {
+            entry.value
+            for tensor in onnx.load(version.directory / file.name, load_external_data=False).graph.initializer
+            for entry in tensor.external_data
+            if entry.key == "location"
+        }
+        for file in manifest.files
+        if file.name.endswith(".onnx")
+    }
+    assert set().union(*named.values()) == set(manifest.shared_weights.values())
+    contents = [(version.directory / name).read_bytes() for name in manifest.shared_weights.values()]
+    assert len(set(contents)) == len(contents)
+    if manifest.collapsed is not None:
+        assert named["model.onnx"] & named["item.onnx"]
+    inside, outside, golden = load(version_of(network)), load(version), golden_of(version)
+    request, _ = request_of(version, golden, 0)
+    deadline = time.monotonic() + 30
+    answers = [await model.score(request, deadline) for model in (inside, outside)]
+    for name, values in answers[0].scores.values.items():
+        np.testing.assert_array_equal(values, answers[1].scores.values[name])
+    assert await outside.check_golden(deadline) <= 1e-5

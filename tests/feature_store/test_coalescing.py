@@ -211,3 +211,68 @@ async def test_a_loop_that_ends_cancels_those_that_wait(exchanges):
         task.cancel()
     await steps()
     assert answers[0].cancelled()
+
+
+class Busy:
+    """Says what it is told to say, and counts how often it was asked."""
+
+    def __init__(self):
+        self.is_busy, self.asked = True, 0
+
+    def __call__(self):
+        self.asked += 1
+        return self.is_busy
+
+
+GATHERING = CoalescingRule(exchanges=4, outstanding=100, queue_timeout_s=10.0, questions=8, keys=40, gather_s=60.0)
+
+
+async def test_while_all_is_busy_questions_gather_and_leave_together_as_soon_as_it_is_not(exchanges):
+    busy = Busy()
+    reads = Coalescer(exchanges, GATHERING, Probe(), busy)
+    for user in "abc":
+        ask(reads, user)
+        await steps()
+    assert exchanges.begun == []
+    busy.is_busy = False
+    await steps(2)
+    assert exchanges.begun == [["a", "b", "c"]]
+
+
+async def test_gathering_looks_once_a_step_and_not_at_all_without_questions(exchanges):
+    busy = Busy()
+    reads = Coalescer(exchanges, GATHERING, Probe(), busy)
+    await steps(10)
+    assert busy.asked == 0
+    ask(reads, "a", "b")
+    await steps(10)
+    assert 9 <= busy.asked <= 11
+    busy.is_busy = False
+    await steps()
+    asked = busy.asked
+    await exchanges.end(0)
+    await steps(10)
+    assert busy.asked == asked
+
+
+async def test_a_full_load_or_one_that_has_waited_leaves_however_busy_all_is(exchanges):
+    reads = Coalescer(exchanges, GATHERING, Probe(), Busy())
+    ask(reads, *"abcdefgh")
+    await steps(2)
+    assert exchanges.begun == [list("abcdefgh")]
+    soon = Coalescer(exchanges, CoalescingRule(4, 100, 10.0, gather_s=0.003), Probe(), Busy())
+    ask(soon, "i")
+    async with asyncio.timeout(5):
+        await exchanges.second.wait()
+    assert exchanges.begun[1:] == [["i"]]
+
+
+async def test_closing_waits_for_no_quiet_moment(exchanges):
+    reads = Coalescer(exchanges, GATHERING, Probe(), Busy())
+    answer = ask(reads, "a")[0]
+    closing = asyncio.create_task(reads.close())
+    await steps()
+    await exchanges.end(0)
+    async with asyncio.timeout(5):
+        await closing
+    assert answer.result().user.owner == "a"

@@ -9,6 +9,7 @@ import pytest
 from feature_store.embedded import EmbeddedStore
 from feature_store.errors import StoreUnavailableError
 from feature_store.item_cache import CacheRule, ItemCache
+from feature_store.item_rows import ItemFeatures, LateBlock
 from feature_store.item_table import ItemTable
 from feature_store.keys import KeySpace
 from feature_store.materialize import write_history
@@ -178,3 +179,16 @@ async def test_the_rows_of_an_item_table_come_with_the_items_whether_held_or_mis
         np.testing.assert_array_equal(fetched.item_part, [[1.0, 1.0], [0.0, 0.0], [1.0, 1.0]])
         assert (fetched.user, len(store.asked)) == ({"country": "no"}, expected_reads)
     assert (await features.fetch("u1", ["a"], ENCODER, SECONDS)).item_part is None
+
+
+async def test_the_items_are_copied_only_when_they_are_asked_for_and_are_then_as_they_were_at_the_read(store):
+    cache, table = ItemCache(CacheRule()), ItemTable(2, lambda block: np.repeat(block.numbers[:, :1], 2, axis=1))
+    features = OnlineFeatures(store, cache)
+    await features.fetch("u1", ["a", "b"], ENCODER, SECONDS, item_table=table)
+    before = await features.fetch("u1", ["a", "b", "a"], ENCODER, SECONDS, item_table=table)
+    assert isinstance(before.lookup._rows, LateBlock)  # no copy for a graph that reads item parts alone
+    cache.replace({"a": ItemFeatures({"price": 14.0})}, cache.moment())
+    after = await features.fetch("u1", ["a"], ENCODER, SECONDS, item_table=table)
+    assert before.items.numbers[:, 0].tolist() == [0.0, 1.0, 0.0]
+    assert before.items is before.items
+    assert after.items.numbers[:, 0].tolist() == [1.0]

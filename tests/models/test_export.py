@@ -121,11 +121,13 @@ def rows_of_arrays(batch, places):
 
 @pytest.fixture(scope="module")
 def item_only_graph(tmp_path_factory):
-    """A DeepFM over one item field, with nothing on the users axis, its weights in a file of their own."""
+    """A DeepFM over one item field, with nothing on the users axis, its tables in files of their own."""
     network, batch = small_network("deepfm", ITEM_ONLY).eval(), random_batch(ITEM_ONLY)
     shape = GraphShape.of(network, ITEM_ONLY, batch)
     path = tmp_path_factory.mktemp("graph") / "model.onnx"
-    write_graph(network, shape, batch, path, external_data_above_bytes=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("models.weight_files.TABLE_BYTES", 0)
+        write_graph(network, shape, batch, path)
     return network, shape, path, batch
 
 
@@ -135,9 +137,16 @@ def test_without_user_fields_the_graph_asks_for_no_users(item_only_graph):
     assert measure_parity(network, ITEM_ONLY, shape, path, batch).largest <= 1e-5
 
 
-def test_large_weights_go_to_a_file_beside_the_graph(item_only_graph):
-    _, _, path, _ = item_only_graph
-    assert sorted(file.name for file in path.parent.iterdir()) == ["model.onnx", "model.onnx.data"]
+def test_large_tables_go_to_files_beside_the_graph(item_only_graph):
+    network, _, path, _ = item_only_graph
+    tables = {tuple(table.shape): table for table in (np.load(file) for file in path.parent.glob("weight.*.npy"))}
+    embeddings = [
+        module.weight for module in network.modules() if isinstance(module, (torch.nn.Embedding, torch.nn.EmbeddingBag))
+    ]
+    assert len(tables) == len(embeddings) > 0
+    for weight in embeddings:
+        np.testing.assert_array_equal(tables[tuple(weight.shape)], weight.detach().numpy())
+    assert {file.name.split(".")[0] for file in path.parent.iterdir()} == {"model", "weight"}
 
 
 def test_a_graph_of_other_weights_is_refused(item_only_graph):

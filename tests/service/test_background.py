@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import gc
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
-from service.background import count_items
+from service.background import collecting_rarely, count_items
 from service.telemetry import Telemetry
 
 
@@ -55,3 +56,11 @@ async def test_what_the_hot_path_counted_is_carried_into_the_metrics_and_once_mo
     with contextlib.suppress(asyncio.CancelledError):
         await task
     assert shown() == 2
+
+
+def test_the_collector_leaves_out_what_was_there_and_is_then_as_it_was():
+    before, frozen = gc.get_threshold(), gc.get_freeze_count()
+    with collecting_rarely():
+        assert gc.get_threshold() > before
+        assert gc.get_freeze_count() > frozen
+    assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)

@@ -21,9 +21,10 @@ def main() -> None:
     parser.add_argument("--settings", required=True, help="JSON")
     arguments = parser.parse_args()
     settings = ScorerSettings.loads(arguments.settings)
-    # The terminal's Ctrl-C and a group's SIGHUP go to every process: front-ends that drain still need their scorer.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # The terminal's Ctrl-C, a group's SIGHUP and an init system's SIGTERM go to every process: front-ends that drain still
+    # need their scorer. It ends with its supervisor.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     configure_logs(settings.log_level)
     gc.collect()
     gc.freeze()

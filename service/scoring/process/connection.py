@@ -9,18 +9,22 @@ import os
 import socket
 import time
 import weakref
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from models.manifest import Manifest
 from service.scoring.errors import ModelRefusedError, ScorerClosedError
 from service.scoring.process import messages
-from service.scoring.process.errors import ProtocolError
+from service.scoring.process.errors import ProtocolError, ScorerLostError
 from service.scoring.process.mailbox import Mailbox
 from service.scoring.process.region import RegionShape
 from service.scoring.process.remote_scorer import RemoteScorer
 from service.scoring.queue_ports import BatchObserver
 
 _log = logging.getLogger("rankline.scorer")
+
+Result = TypeVar("Result")
 
 _GONE = "the scorer process died; it is being started again"
 
@@ -128,10 +132,14 @@ class ScorerConnection:
         self, manifest: Manifest, *, max_queue_rows: int, observer: BatchObserver, timeout_s: float
     ) -> tuple[RemoteScorer, messages.Ready]:
         """``load``, for a thread that may block. Raises as that does."""
+        return self.run_from_thread(self.load(manifest, max_queue_rows=max_queue_rows, observer=observer, timeout_s=timeout_s))
+
+    def run_from_thread(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Have the connection's event loop do something, for a thread that may block. Raises as the work does."""
         if self._loop is None:
+            work.close()
             raise ModelRefusedError("the connection to the scorer process was not started")
-        wanted = self.load(manifest, max_queue_rows=max_queue_rows, observer=observer, timeout_s=timeout_s)
-        return asyncio.run_coroutine_threadsafe(wanted, self._loop).result()
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def mailbox_of(self, handle: int) -> Mailbox | None:
         """Where to write for the model now; None while the scorer, or the model in it, is not there."""
@@ -186,7 +194,7 @@ class ScorerConnection:
             asked, held.asked, held.ready = held.asked, False, False
             if asked and held.answer is not None and not held.answer.done():
                 # Perhaps it died of this very version: asking for it again could go on for ever.
-                held.answer.set_exception(ModelRefusedError("the scorer process died while the version was being loaded"))
+                held.answer.set_exception(ScorerLostError("the scorer process died while the version was being loaded"))
 
     def _hear(self, peer: socket.socket, mailbox: Mailbox) -> None:
         """Everything the scorer said."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from service.scoring.errors import ModelRefusedError
+
 
 class ScorerProcessError(Exception):
     """Base of this package's own errors.
@@ -10,6 +12,8 @@ class ScorerProcessError(Exception):
     ├── ProtocolError          a peer said, or wrote, what it must not: its connection ends
     ├── SlotTooSmallError      arrays do not fit a slot
     └── ScorerStartError       the supervisor could not start the scorer process
+
+    and ScorerLostError, a ModelRefusedError: the scorer process died while it was loading.
     """
 
 
@@ -23,3 +27,7 @@ class SlotTooSmallError(ScorerProcessError):
 
 class ScorerStartError(ScorerProcessError):
     """The scorer process did not come up."""
+
+
+class ScorerLostError(ModelRefusedError):
+    """The scorer process died while a version was being loaded, of that version or of something else."""

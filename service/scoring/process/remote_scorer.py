@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 from itertools import pairwise
@@ -71,6 +72,11 @@ class RemoteScorer:
         self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
+
+    @property
+    def handle(self) -> int:
+        """The connection's number for the model."""
+        return self._to.handle
 
     @property
     def waiting_rows(self) -> int:
@@ -152,9 +158,9 @@ class RemoteScorer:
         """Parts of about equal size that fit a slot, each with all of the user."""
         read = {name: array for name, array in item.inputs.items() if name in self._to.inputs}
         of_rows = {name: array for name, array in read.items() if name in self._row_inputs}
-        of_user = sum(array.size for name, array in read.items() if name not in of_rows)
+        of_user = sum(math.prod(array.shape) for name, array in read.items() if name not in of_rows)
         room = (self._slot_bytes - bytes_of(len(read), of_user)) // 4
-        widest = max(self._answer_items[item.want_attention], sum(array.size // item.rows for array in of_rows.values()), 1)
+        widest = max(self._answer_items[item.want_attention], sum(math.prod(array.shape[1:]) for array in of_rows.values()), 1)
         room_out = (self._slot_bytes - bytes_of(len(self._to.outputs), 0)) // 4
         most = min(room, room_out) // widest
         if most < 1:

@@ -7,6 +7,7 @@ clock for all processes of a machine. A reader trusts no length or offset: what 
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ def write_request(region: Region, slot: int, header: RequestHeader, request: Sco
     Raises:
         SlotTooSmallError: the arrays do not fit; the slot holds nothing then.
     """
-    arrays = {names[name]: array for name, array in request.inputs.items() if name in names}
+    arrays = {names[name]: np.asarray(array) for name, array in request.inputs.items() if name in names}
     _write_arrays(region, slot, arrays)
     at = region.headers_at(slot)
     _WANTED.pack_into(region.memory, at + _WANTED_AT, 1)
@@ -193,7 +194,8 @@ def _write_arrays(region: Region, slot: int, arrays: Mapping[int, Array]) -> Non
         code = _CODES.get(array.dtype)
         if code is None or not 1 <= array.ndim <= 2:
             raise SlotTooSmallError(f"a slot holds int32 and float32 of one or two axes, not {array.dtype} {array.shape}")
-        if offset + array.nbytes > region.shape.slot_bytes:
+        nbytes = math.prod(array.shape) * _ITEM_BYTES  # rows that are gathered late know their shape only
+        if offset + nbytes > region.shape.slot_bytes:
             raise SlotTooSmallError(f"a slot holds {region.shape.slot_bytes} bytes, and these arrays need more")
         _ARRAY.pack_into(
             region.memory,
@@ -206,7 +208,7 @@ def _write_arrays(region: Region, slot: int, arrays: Mapping[int, Array]) -> Non
             offset,
         )
         np.ndarray(array.shape, array.dtype, region.memory, base + offset)[...] = array
-        offset = _aligned(offset + array.nbytes)
+        offset = _aligned(offset + nbytes)
 
 
 def _read_arrays(region: Region, slot: int, count: int, names: Sequence[str]) -> dict[str, Array]:

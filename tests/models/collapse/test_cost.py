@@ -1,7 +1,8 @@
 """Costs of graphs small enough to count by hand."""
 
-from models.collapse.collapse import collapse
+from models.collapse.collapse import _pays, collapse
 from models.collapse.cost import cost_of, with_row_read
+from models.manifest import Cost
 from tests.models.collapse.graphs import Graph
 
 
@@ -45,3 +46,14 @@ def test_a_network_that_gains_nothing_keeps_its_graph():
     graph.input("candidate_numbers", "rows", 6)
     graph.probability(graph.linear(graph.op("Relu", graph.linear("candidate_numbers", 6, 8)), 8, 1))
     assert collapse(graph.model(), graph.inputs) is None
+
+
+def operations(per_row, per_user):
+    return Cost(flops_per_row=per_row, bytes_per_row=0, flops_per_user=per_user, bytes_per_user=0)
+
+
+def test_work_once_per_user_must_pay_for_a_tile_too():
+    plain = operations(100, 0)
+    assert _pays(operations(50, 2_000), plain)
+    assert not _pays(operations(50, 5_000), plain)  # cheaper at 200 rows, dearer at 50
+    assert not _pays(plain, plain)

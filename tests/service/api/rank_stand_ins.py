@@ -51,25 +51,33 @@ class StubRanker:
 
 
 class StageLog:
+    """Stages, and requests without their durations."""
+
     def __init__(self):
         self.seen = []
+        self.requests = []
+
+    def requested(self, route, method, status, seconds):
+        assert seconds >= 0
+        self.requests.append((route, method, status))
 
     def stages_done(self, timings_ms, /):
         self.seen.append(dict(timings_ms))
 
 
 class RankHouse:
-    """The application, and a client to it that never raises what the service raises."""
+    """The application behind its door, and a client that never raises what the service raises."""
 
-    def __init__(self, failure=None, *, limits=LIMITS, token=None):
+    def __init__(self, failure=None, *, limits=LIMITS, token=None, offer=None):
         self.ranker = StubRanker(failure)
         self.stages = StageLog()
         self.app = FastAPI(title="Rankline", summary="Ranks candidates for a user", version="0.1.0", redirect_slashes=False)
         install_problem_answers(self.app)
-        add_rank_route(self.app, self.ranker, limits, None if token is None else AdminToken(token), self.stages)
+        admin = None if token is None else AdminToken(token)
+        self.door = add_rank_route(self.app, self.ranker, limits, admin, self.stages, offer=offer)
 
     async def call(self, method, path, **kwargs):
-        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+        transport = httpx.ASGITransport(self.door, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             return await client.request(method, path, **kwargs)
 

@@ -1,5 +1,6 @@
 """``POST /rank`` as clients meet it: past the framework's router, with its document, errors and methods as they were."""
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -116,7 +117,7 @@ async def test_an_unexpected_error_is_logged_and_answered_without_its_text(caplo
 
 async def test_an_unexpected_error_reaches_the_server_as_well():
     with pytest.raises(ZeroDivisionError):
-        await run(RankHouse(ZeroDivisionError()).app, {}, [BODY])
+        await run(RankHouse(ZeroDivisionError()).door, {}, [BODY])
 
 
 async def test_a_handler_that_is_installed_later_counts():
@@ -171,25 +172,86 @@ async def run(app, scope_changes, messages):
 BODY = {"type": "http.request", "body": json.dumps(GOOD).encode(), "more_body": False}
 
 
-async def test_metrics_find_the_route_by_its_path():
-    scope, sent = await run(RankHouse().app, {}, [BODY])
-    assert sent[0]["status"] == 200
-    assert scope["route"].path == URL
+@pytest.mark.parametrize(
+    ("failure", "body", "status"),
+    [
+        (None, json.dumps(GOOD).encode(), 200),
+        (None, b"{", 400),
+        (OverloadedError("full", retry_after_s=1.0), json.dumps(GOOD).encode(), 429),
+        (ZeroDivisionError(), json.dumps(GOOD).encode(), 500),
+    ],
+)
+async def test_every_request_is_counted_once_by_its_route_and_status(failure, body, status):
+    house = RankHouse(failure)
+    assert (await house.post(body)).status_code == status
+    assert house.stages.requests == [(URL, "POST", status)]
+
+
+async def test_a_request_that_is_given_up_counts_as_one_without_an_answer():
+    house = RankHouse(asyncio.CancelledError())
+    with pytest.raises(asyncio.CancelledError):
+        await run(house.door, {}, [BODY])
+    assert house.stages.requests == [(URL, "POST", 0)]
+
+
+async def test_an_answer_that_cannot_be_sent_is_not_answered_again(caplog):
+    house, sent = RankHouse(), []
+
+    async def send(message):
+        sent.append(message["type"])
+        if message["type"] == "http.response.body":
+            raise OSError("gone")
+
+    async def receive():
+        return BODY
+
+    scope = {"type": "http", "method": "POST", "path": URL, "headers": [(b"content-type", b"application/json")]}
+    with pytest.raises(OSError, match="gone"):
+        await house.door(scope, receive, send)
+    assert sent == ["http.response.start", "http.response.body"]
+    assert any(record.exc_info for record in caplog.records)
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", URL), ("POST", "/rank/"), ("GET", "/openapi.json")])
+async def test_what_is_not_for_the_door_is_the_frameworks_and_counted_there(method, path):
+    house = RankHouse()
+    await house.call(method, path)
+    assert house.stages.requests == []
+
+
+async def test_an_answer_is_offered_as_the_bytes_that_go_out():
+    offered = []
+    house = RankHouse(offer=offered.append)
+    response = await house.post(GOOD)
+    assert offered == [response.content]
+    await house.post(b"{")
+    assert len(offered) == 1
+
+
+async def test_of_a_binary_answer_the_document_is_offered():
+    offered = []
+    house = RankHouse(offer=offered.append)
+    binary = await house.post({**GOOD, "request_id": "a"}, Accept=BINARY.decode())
+    document = (await house.post({**GOOD, "request_id": "a"})).json()
+    assert binary.headers["content-type"] == BINARY.decode()
+    told = json.loads(offered[0])
+    assert list(told["timings_ms"]) == list(document["timings_ms"])
+    assert told | {"timings_ms": 0} == document | {"timings_ms": 0}
 
 
 async def test_under_a_prefix_the_framework_finds_the_same_endpoint():
-    _, sent = await run(RankHouse().app, {"root_path": "/api", "path": f"/api{URL}"}, [BODY])
+    _, sent = await run(RankHouse().door, {"root_path": "/api", "path": f"/api{URL}"}, [BODY])
     assert sent[0]["status"] == 200
     assert json.loads(sent[1]["body"])["items"][0]["id"] == 5
 
 
 async def test_a_prefix_that_is_called_like_the_route_is_not_the_route():
-    _, sent = await run(RankHouse().app, {"root_path": URL}, [BODY])
+    _, sent = await run(RankHouse().door, {"root_path": URL}, [BODY])
     assert sent[0]["status"] == 404
 
 
 async def test_a_client_that_left_is_not_ranked_for():
     house = RankHouse()
-    _, sent = await run(house.app, {}, [{"type": "http.disconnect"}])
+    _, sent = await run(house.door, {}, [{"type": "http.disconnect"}])
     assert sent[0]["status"] == 400
     assert house.ranker.queries == []

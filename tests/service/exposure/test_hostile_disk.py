@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,21 @@ def test_a_directory_that_cannot_be_made_is_tried_again(tmp_path):
     wait_until(lambda: log.counts.written == 1)
     log.close(10)
     assert answers_in(in_the_way) == [an_answer(1)]
+
+
+def test_a_refusing_disk_is_not_asked_all_the_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer, "_RETRY_S", 3_600.0)
+    rule = a_rule(tmp_path)
+    files = SickFiles(rule)
+    files.is_refusing = True
+    log = ExposureLog(rule, files)
+    log.offer(an_answer(1))
+    wait_until(lambda: log.counts.is_failing)
+    time.sleep(0.3)
+    assert files.appends == 1
+    files.is_refusing = False
+    log.close(10)
+    assert log.counts.written == 1, "tried once more at the end"
 
 
 def test_closing_on_a_disk_that_refuses_counts_what_was_left(tmp_path):

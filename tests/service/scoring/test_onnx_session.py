@@ -35,6 +35,27 @@ def test_it_runs_only_the_outputs_that_are_asked_for():
     assert outputs["ctr"].tolist() == golden_arrays()["output.ctr"].tolist()
 
 
+def test_the_run_below_the_librarys_own_is_still_there_and_does_the_same():
+    session = onnxruntime.InferenceSession(graph_bytes(), providers=[CPU_PROVIDER])
+    run = onnx_session.direct_run(session)
+    assert run != session.run, "the library has moved what it runs: scores are right, but slower"
+    options = onnxruntime.RunOptions()
+    expected = session.run(["ctr", "cvr"], feeds(), options)
+    for found, wanted in zip(run(["ctr", "cvr"], feeds(), options), expected, strict=True):
+        assert found.tolist() == wanted.tolist()
+    for broken in ({}, {**feeds(), "unknown": feeds()["history"]}, {**feeds(), "history": np.zeros((1, 4), np.int32)}):
+        with pytest.raises(Exception, match=r"nput|dimension"):
+            run(["ctr"], broken, options)
+
+
+def test_without_it_the_public_one_runs():
+    class Public:
+        def run(self, names, feeds, options):
+            return [names, feeds, options]
+
+    assert onnx_session.direct_run(Public())(["a"], {}, None) == [["a"], {}, None]
+
+
 def test_it_tells_what_the_graph_takes_and_gives():
     session = OnnxSession(graph_bytes(), {}, CPU)
     assert session.provider == "cpu"

@@ -10,10 +10,14 @@ def timings(a_s, b_s, sizes=(32, 64, 128, 256, 512, 1024)):
     return {rows: a_s + b_s * rows for rows in sizes}
 
 
-def test_the_tile_is_the_smallest_that_is_nearly_the_cheapest_per_row():
-    alone = {64: 64e-6, 128: 104e-6, 256: 200e-6, 512: 420e-6, 32: 20e-6}
+def test_the_tile_is_the_largest_that_is_nearly_the_cheapest_per_row():
+    alone = {64: 64e-6, 128: 104e-6, 256: 200e-6, 512: 405e-6, 1024: 900e-6, 32: 20e-6}
     policy = choose_policy(alone, "cpu")
-    assert (policy.where, policy.tile_rows) == ("inline", 128)
+    assert (policy.where, policy.tile_rows) == ("inline", 512)
+
+
+def test_a_request_is_not_divided_where_a_larger_run_is_as_cheap():
+    assert choose_policy(timings(30e-6, 0.43e-6, (64, 256, 1024, 2048)), "cpu").tile_rows == 2048
 
 
 def test_no_tile_keeps_the_event_loop_longer_than_two_milliseconds():

@@ -261,3 +261,16 @@ async def test_an_unused_inline_queue_is_freed_without_the_cycle_collector(clock
 async def test_a_thread_is_not_promised_by_a_scheduler_without_one(clock):
     with pytest.raises(ValueError, match="no executor"):
         Scheduler().queue("m", lambda items: items, Policy("thread", 1, 1), BatchLimits(1, 1), RecordingObserver())
+
+
+async def test_a_backlog_is_what_the_next_round_will_not_finish(clock):
+    stage = Stage(clock, tile_rows=10, step_s=0.02, cost=RunCost(0.0, 0.001))
+    assert not stage.scheduler.has_backlog()
+    asking = [stage.ask(name, 10) for name in "abcdefgh"]
+    told = []
+    for _ in range(6):
+        await stage.pass_rounds(1)
+        told.append(stage.scheduler.has_backlog())
+    assert told == sorted(told, reverse=True)
+    assert (told[0], told[-1]) == (True, False)
+    await asyncio.gather(*asking)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
+from feature_store.item_table import SharedRows
 from service.scoring.batch import ScoringRequest
 from service.scoring.process import slot_codec
 from service.scoring.process.errors import ProtocolError, SlotTooSmallError
@@ -53,6 +54,15 @@ def test_a_request_comes_out_as_it_went_in(region, inputs):
     for name, array in expected.items():
         assert request.inputs[name].dtype == array.dtype
         np.testing.assert_array_equal(request.inputs[name], array)
+
+
+def test_rows_that_are_gathered_late_are_gathered_into_the_slot(region):
+    table = np.arange(120, dtype=np.float32).reshape(10, 12)
+    late = SharedRows(table, np.array([9, 0, 3]))
+    _, request = filled(region, {"item_part": late})
+    np.testing.assert_array_equal(request.inputs["item_part"], table[[9, 0, 3]])
+    with pytest.raises(SlotTooSmallError):
+        filled(region, {"item_part": SharedRows(table, np.zeros(ROOM // 48 + 1, np.int64))})
 
 
 def test_arrays_that_are_not_contiguous_are_written_as_they_look(region):
