@@ -21,8 +21,8 @@ _WORD = (1 << _WORD_BITS) - 1
 _FEWEST_BITS = 4
 _BUCKET = 4
 """Ids of one bucket: half a cache line."""
-_ROOM = 3
-"""Places per id at least; with so many, one id in some hundreds finds its bucket full."""
+_ROOM = 6
+"""Places per id at least; with so many, one id in some thousands finds its bucket full."""
 
 
 class IntegerIndex:

@@ -21,6 +21,9 @@ _NEAR_BEST = 1.05
 
 _MIN_TILE_ROWS = 64
 
+_MOST_MERGED_ROWS = 128
+"""Larger requests are never merged on a CPU: what is saved is a run's start, and by then that is small."""
+
 _MAX_TILE_S = 0.002
 """How long a tile may keep the event loop from everything else, in seconds."""
 
@@ -96,11 +99,12 @@ def _tile_rows(alone: Mapping[int, float]) -> int:
 def _merge_rows(alone: RunCost, shared: RunCost, tile_rows: int) -> int:
     """Up to which size two requests in one run are cheaper than two runs; more than two then are cheaper still.
 
-    2 * (a1 + b1 * rows) > a2 + 2 * b2 * rows, solved for the rows of each; never more than half a tile.
+    2 * (a1 + b1 * rows) > a2 + 2 * b2 * rows, solved for the rows of each; never more than half a tile, nor than
+    ``_MOST_MERGED_ROWS``: where the two costs hardly differ, their fits say anything.
     """
     saved_s = 2 * alone.a_s - shared.a_s
     if saved_s <= 0:
         return 0
     dearer_s = 2 * (shared.b_s - alone.b_s)
     rows = math.inf if dearer_s <= 0 else saved_s / dearer_s
-    return int(min(rows, tile_rows // 2))
+    return int(min(rows, tile_rows // 2, _MOST_MERGED_ROWS))
