@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,10 +19,10 @@ from typing import Any
 
 import psutil
 
-from loadtest.bench.campaign import Campaign, Effort
-from loadtest.bench.cores import Layout
+from loadtest.bench.campaign import MODELS, Campaign, Effort
 from loadtest.bench.report import write_report
-from loadtest.bench.stage import Stage
+from loadtest.bench.stage import Stage, is_collapsed, newest_version
+from loadtest.cores import Layout, siblings
 from loadtest.machine import processor_name
 
 SECTIONS = ("throughput", "latency", "overload", "switches", "workers")
@@ -33,15 +34,14 @@ def main() -> int:
     """Run the sections and write the report."""
     arguments = _parse()
     world = arguments.world
-    if not (world / "ids.json").exists():
+    if not _is_current(world):
+        shutil.rmtree(world, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "models", "bench-world", "--out", str(world)], check=True)
     results = json.loads((arguments.out / "bench.json").read_text()) if arguments.keep else {}
     layout = Layout.of_this_machine()
-    results |= {"command": shlex.join(["python", "-m", "loadtest.bench", *sys.argv[1:]]), "machine": _machine(layout)}
+    results["machine"] = _machine(layout)
     with tempfile.TemporaryDirectory(prefix="bench") as scratch, Stage(world, layout, Path(scratch)) as stage:
-        _measure(Campaign(stage, _effort(arguments)), arguments.sections, results)
-    results["finished_at"] = datetime.now(UTC).isoformat(timespec="minutes")
-    write_report(results, arguments.out)
+        _measure(Campaign(stage, _effort(arguments)), arguments.sections, results, arguments.out)
     print((arguments.out / "bench.md").read_text())
     return 0
 
@@ -57,17 +57,26 @@ def _parse() -> argparse.Namespace:
     arguments = parser.parse_args()
     if unknown := set(arguments.sections) - {*SECTIONS, *_ON_DEMAND}:
         parser.error(f"no such section: {', '.join(sorted(unknown))}")
+    if "latency" in arguments.sections and not ("throughput" in arguments.sections or arguments.keep):
+        parser.error("latency is measured at a share of the capacity: ask for throughput, too, or --keep an earlier one")
     return arguments
+
+
+def _is_current(world: Path) -> bool:
+    """Whether the world is whole and its models are published in all forms."""
+    return (world / "ids.json").exists() and all(is_collapsed(newest_version(world, model)) for model in MODELS)
 
 
 def _effort(arguments: argparse.Namespace) -> Effort:
     effort = replace(Effort(), repeats=arguments.repeats)
     if arguments.quick:
-        effort = replace(effort, repeats=2, seconds=0.5, bare_s=0.2, latency_s=2.0, overload_s=1.0)
+        effort = replace(effort, repeats=2, seconds=0.5, bare_s=0.2, latency_s=2.0, overload_s=1.0, overload_repeats=1)
     return effort
 
 
-def _measure(campaign: Campaign, sections: list[str], results: dict[str, Any]) -> None:
+def _measure(campaign: Campaign, sections: list[str], results: dict[str, Any], out: Path) -> None:
+    """Measure the sections; the report is written after each, so that what was measured is not lost with the next."""
+    results["effort"] = asdict(campaign.effort)
     measures: dict[str, Callable[[], Any]] = {
         "throughput": campaign.throughput,
         "latency": lambda: campaign.latency(_peaks(results)),
@@ -78,8 +87,14 @@ def _measure(campaign: Campaign, sections: list[str], results: dict[str, Any]) -
     }
     for section in sections:
         print(f"{datetime.now(UTC):%H:%M:%S} {section}", file=sys.stderr, flush=True)
+        before = round(os.getloadavg()[0], 2)
         results[section] = measures[section]()
-    results["effort"] = asdict(campaign.effort)
+        results.setdefault("runs", {})[section] = {
+            "command": shlex.join(["python", "-m", "loadtest.bench", *sys.argv[1:]]),
+            "finished_at": datetime.now(UTC).isoformat(timespec="minutes"),
+            "load_average": before,
+        }
+        write_report(results, out)
 
 
 def _peaks(results: dict[str, Any]) -> dict[tuple[str, int], float]:
@@ -97,7 +112,7 @@ def _machine(layout: Layout) -> dict[str, Any]:
         "measured on core": sorted(layout.served),
         "load and store on core": sorted(layout.load),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "load average before": round(os.getloadavg()[0], 2),
+        "threads of the measured core": sorted(siblings(min(layout.served))),
         "python": sys.version.split()[0],
         "versions": {name: version(name) for name in _PACKAGES},
         "seed": 1,

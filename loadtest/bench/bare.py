@@ -20,16 +20,12 @@ import onnxruntime
 
 @dataclass(frozen=True, slots=True)
 class BareTask:
-    """Run ``form`` (plain: the textbook graph; one_user: the rewritten one) of a version over ``rows`` for ``seconds``.
-
-    ``tile`` above 0 cuts the rows into runs of so many.
-    """
+    """Run ``form`` (plain: the textbook graph; one_user: the rewritten one) of a version over ``rows`` for ``seconds``."""
 
     version: str
     form: str
     rows: int
     seconds: float
-    tile: int = 0
 
 
 def main() -> None:
@@ -42,22 +38,11 @@ def main() -> None:
 def _measure(task: BareTask) -> float:
     session, feeds = _session(task.version, task.form), feeds_of(task.version, task.form, task.rows)
     outputs = _outputs(task.version)
-    cuts = _cuts(feeds, task.rows, task.tile)
     started, runs = time.perf_counter(), 0
     while (passed := time.perf_counter() - started) < task.seconds or runs < 3:
-        for cut in cuts:
-            session.run(outputs, cut)
+        session.run(outputs, feeds)
         runs += 1
     return passed / runs
-
-
-def _cuts(feeds: dict[str, np.ndarray], rows: int, tile: int) -> list[dict[str, np.ndarray]]:
-    if not tile:
-        return [feeds]
-    return [
-        {name: array[start : start + tile] if len(array) == rows else array for name, array in feeds.items()}
-        for start in range(0, rows, tile)
-    ]
 
 
 @cache

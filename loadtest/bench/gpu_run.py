@@ -28,9 +28,9 @@ import numpy as np
 import onnxruntime
 
 from loadtest.bench.bare import feeds_of
-from loadtest.bench.cores import Layout
 from loadtest.bench.stage import Service, Stage, Variant
 from loadtest.bench.traffic import Traffic, TrafficPlan
+from loadtest.cores import Layout
 from loadtest.machine import processor_name
 
 MUST, AIM = 2e6, 10e6

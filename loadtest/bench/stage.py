@@ -10,15 +10,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, Self
 
 from demo.server import Server
 from loadtest.bench.bare import BareTask
 from loadtest.bench.bodies import Bodies
-from loadtest.bench.cores import Layout, pinned
 from loadtest.bench.traffic import Traffic, TrafficPlan
 from loadtest.chaos.service_process import free_port
 from loadtest.chaos.store_server import StoreServer
+from loadtest.cores import Layout, pinned
 
 CONTEXT = json.dumps({"context": {"hour": "hour-12", "device": "device-0"}})
 
@@ -43,6 +44,25 @@ class Service:
     pid: int
 
 
+COLLAPSED = "RANKLINE_MODELS__COLLAPSED"
+
+
+class WorldOutdatedError(Exception):
+    """The world's models are not what is to be measured."""
+
+
+def is_collapsed(version: str) -> bool:
+    """Whether a published version has forms beside its plain graph."""
+    manifest = json.loads((Path(version) / "manifest.json").read_text())
+    return bool(manifest.get("collapsed"))
+
+
+def newest_version(world: Path, model: str) -> str:
+    """The directory of a model's newest version in a world."""
+    versions = [path for path in (world / "models" / model).iterdir() if path.name.isdigit()]
+    return str(max(versions, key=lambda path: int(path.name)))
+
+
 class Stage:
     """The world at ``root`` (``python -m models bench-world``) with its store filled; services are started on demand."""
 
@@ -65,14 +85,14 @@ class Stage:
 
     def version(self, model: str) -> str:
         """The directory of a model's newest version."""
-        versions = [path for path in (self.root / "models" / model).iterdir() if path.name.isdigit()]
-        return str(max(versions, key=lambda path: int(path.name)))
+        return newest_version(self.root, model)
 
     @contextmanager
     def service(self, variant: Variant) -> Iterator[Service]:
         """The variant, ready."""
-        home = self._scratch / variant.name
-        home.mkdir(parents=True)
+        if variant.settings.get(COLLAPSED) == "true" and not is_collapsed(self.version(variant.model)):
+            raise WorldOutdatedError(f"{self.version(variant.model)} has no collapsed forms: make the world anew")
+        home = Path(mkdtemp(prefix=variant.name, dir=self._scratch))
         plan = home / "plan.yaml"
         plan.write_text((self.root / variant.plan).read_text().replace("deepfm@", f"{variant.model}@"))
         settings = {
@@ -83,6 +103,8 @@ class Stage:
             "RANKLINE_PLAN__STATE_DIRECTORY": str(home / "state"),
             "RANKLINE_EVENTS__SPOOL_DIRECTORY": str(home / "spool"),
             "RANKLINE_LIMITS__MAX_TIMEOUT_MS": "60000",
+            # The line is bounded by the deadlines alone: 2,000 candidates a request would fill the default one.
+            "RANKLINE_MODELS__MAX_QUEUE_ROWS": "1000000",
             **{name: value.format(home=home) for name, value in variant.settings.items()},
         }
         port, cores = free_port(), self.layout.both if variant.workers > 1 else self.layout.served

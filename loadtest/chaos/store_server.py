@@ -40,6 +40,17 @@ class StoreServer:
         """The URL for the service and for ``client``."""
         return f"unix://{self._socket}"
 
+    @property
+    def pid(self) -> int:
+        """The server's process.
+
+        Raises:
+            StageFailedError: it was not started.
+        """
+        if self._process is None:
+            raise StageFailedError("the store was not started")
+        return self._process.pid
+
     def client(self) -> redis.Redis:
         """A plain client, to look and to meddle."""
         return redis.Redis.from_url(self.url, socket_timeout=60)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from loadtest.bench.cores import pinned
+from loadtest.cores import pinned
 from loadtest.errors import LoadTestError
 from loadtest.peers.features import ITEMS, MODEL, STORE
 from loadtest.peers.item_table import item_table

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -19,14 +20,30 @@ class Layout:
 
     @classmethod
     def of_this_machine(cls) -> Layout:
-        """The first usable core for what is measured, the last for the load. On one core both share it: the report says so."""
+        """The first usable core for what is measured; for the load the last that is not the same core's other thread.
+
+        On one core both share it: the report says so.
+        """
         usable = sorted(os.sched_getaffinity(0))
-        return cls(frozenset(usable[:1]), frozenset(usable[-1:]))
+        others = [core for core in usable if core not in siblings(usable[0])]
+        return cls(frozenset(usable[:1]), frozenset((others or usable)[-1:]))
 
     @property
     def both(self) -> frozenset[int]:
         """All of them."""
         return self.served | self.load
+
+
+def siblings(core: int) -> frozenset[int]:
+    """The threads of the physical core that ``core`` is a thread of, as the system tells it."""
+    path = Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")
+    if not path.is_file():
+        return frozenset({core})
+    found: set[int] = set()
+    for part in path.read_text().strip().split(","):
+        first, _, last = part.partition("-")
+        found.update(range(int(first), int(last or first) + 1))
+    return frozenset(found)
 
 
 @contextmanager
