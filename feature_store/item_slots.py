@@ -6,6 +6,7 @@ Neither ever takes the other's room, so a flood of invented ids costs no real it
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import repeat
 
@@ -18,7 +19,8 @@ from feature_store.item_rows import Mask, Places
 __all__ = ["ABSENT", "ItemSlots"]
 
 _SECOND_CHANCES = 16
-_LONGEST_NUMBER = 19
+_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,18}", re.ASCII)
+"""What ``str`` makes of an integer: no other text is the name of a number."""
 _INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
 
 
@@ -53,9 +55,10 @@ class ItemSlots:
         if not isinstance(item_ids, IntegerIds):
             return np.fromiter(map(self._slot_of.get, item_ids, repeat(ABSENT)), np.int64, len(item_ids))
         if self._by_number is None:
-            self._by_number = IntegerIndex()
+            index = IntegerIndex()
             for item_id, slot in self._slot_of.items():
-                self._number(item_id, slot)
+                _note(index, item_id, slot)
+            self._by_number = index
         return self._by_number.find(item_ids.values)
 
     def slot_of(self, item_id: str) -> int | None:
@@ -103,15 +106,8 @@ class ItemSlots:
 
     def _number(self, item_id: str, slot: int) -> None:
         """Note the slot, ``ABSENT`` for none, of an id that is the text of a number of 64 bits, as ``str`` writes it."""
-        if self._by_number is None or len(item_id) > _LONGEST_NUMBER + 1 or not item_id.lstrip("-").isdecimal():
-            return
-        number = int(item_id) if item_id.isascii() else _INT64_MAX + 1
-        if not _INT64_MIN <= number <= _INT64_MAX or str(number) != item_id:
-            return
-        if slot == ABSENT:
-            self._by_number.remove(number)
-        else:
-            self._by_number.put(number, slot)
+        if self._by_number is not None:
+            _note(self._by_number, item_id, slot)
 
     def _known_slot(self) -> int:
         if not self._free and self._next < self._capacity:
@@ -136,3 +132,15 @@ class ItemSlots:
         self.drop(self._id_of[self._hand])
         self._hand = (self._hand + 1) % self._capacity
         self.evictions += 1
+
+
+def _note(index: IntegerIndex, item_id: str, slot: int) -> None:
+    if _NUMBER.fullmatch(item_id) is None:
+        return
+    number = int(item_id)
+    if not _INT64_MIN <= number <= _INT64_MAX:
+        return
+    if slot == ABSENT:
+        index.remove(number)
+    else:
+        index.put(number, slot)

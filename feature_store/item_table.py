@@ -106,8 +106,11 @@ class RowSource:
         ids = block.categories[:, self._key_slot].astype(np.int64)
         inside = (ids >= 0) & (ids < len(self.shared))
         rows = np.where(inside, ids, 0)
-        same = inside & _same_bits(self._inputs.categories.take(rows, axis=0), block.categories)
-        same &= _same_bits(self._inputs.numbers.take(rows, axis=0), block.numbers)
+        same = inside
+        # What the rows were not made from, the base does not hold, and an item may have any of it.
+        for made_from, held in ((self._inputs.categories, block.categories), (self._inputs.numbers, block.numbers)):
+            if made_from.shape[1]:
+                same &= _same_bits(made_from.take(rows, axis=0), held)
         return np.where(same, ids, _OWN)
 
 
@@ -225,5 +228,6 @@ def _check_base(base: BaseRows, width: int) -> None:
         raise ValueError("base rows and the inputs they were made from differ in number")
     if base.inputs.categories.dtype != np.int32 or base.inputs.numbers.dtype != np.float32:
         raise ValueError("inputs of base rows must be int32 categories and float32 numbers")
-    if not 0 <= base.key_slot < base.inputs.categories.shape[1]:
+    columns = base.inputs.categories.shape[1]
+    if base.key_slot < 0 or (columns and base.key_slot >= columns):
         raise ValueError(f"inputs of base rows have no column {base.key_slot} of the item key")

@@ -275,6 +275,7 @@ async def lifespan(parts: Parts) -> AsyncIterator[None]:
     async with contextlib.AsyncExitStack() as stack:
         exposures = parts.exposures
         if exposures is not None:
+            stack.callback(parts.telemetry.carry)  # what the last flush wrote is counted, too
             stack.push_async_callback(_close_exposures, exposures, parts.settings.exposures.close_timeout_s)
             parts.telemetry.exposures.follow(lambda: exposures.counts)
         if parts.scorer is not None:

@@ -63,7 +63,14 @@ class Ranker:
         fetched = await self._fetch(query, model)
         clock.lap("fetch", fetched.encoding_ms)
         attention = query.explain_attention and model.has_attention
-        encoded = encode_query(model.encoder, query, fetched, uses_history=model.uses_history, attention=attention)
+        encoded = encode_query(
+            model.encoder,
+            query,
+            fetched,
+            uses_history=model.uses_history,
+            attention=attention,
+            item_inputs=model.reads_items_beside_table,
+        )
         clock.lap("encode", -fetched.encoding_ms)
         scores, failure = await _score(model, encoded, query.deadline, clock)
         rows = encoded.request.rows

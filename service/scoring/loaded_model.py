@@ -59,6 +59,7 @@ class LoadedModel:
         self.encoder = version.encoder
         self.provider = version.provider
         self.item_table = version.opened.item_table
+        self.reads_items_beside_table = version.opened.forms.reads_items_beside_part
         self._forms = version.opened.forms
         self._golden = version.golden[0]
         self._golden_tolerance = golden_tolerance

@@ -14,6 +14,7 @@ No resident task: an idle scheduler does nothing, and a queue that nobody holds 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Mapping
 from concurrent.futures import Executor, Future
 from functools import partial
@@ -41,6 +42,7 @@ class Scheduler:
         self._threads = threads
         self._step_s = step_s
         self._queues: WeakSet[_AnyQueue] = WeakSet()
+        self._knowing = threading.Lock()  # a loading thread adds a queue while metrics are asked for
         self._inline: FairShare[_AnyQueue] = FairShare()
         self._threaded: FairShare[_AnyQueue] = FairShare()
         self._running = 0
@@ -71,11 +73,14 @@ class Scheduler:
         """Know a queue that was made elsewhere for this scheduler."""
         if queue.policy.where == "thread" and self._executor is None:
             raise ValueError(f"{queue.name}: a thread is wanted, but the scheduler has no executor")
-        self._queues.add(queue)
+        with self._knowing:
+            self._queues.add(queue)
 
     def waiting_rows(self) -> Mapping[str, int]:
         """Rows that wait, by queue; for telemetry, which samples it."""
-        return {queue.name: queue.waiting_rows for queue in list(self._queues)}
+        with self._knowing:
+            queues = list(self._queues)
+        return {queue.name: queue.waiting_rows for queue in queues}
 
     def has_backlog(self) -> bool:
         """Whether more tiles wait on the event loop than its next round will run: what comes now is not scored before."""

@@ -21,6 +21,7 @@ class Graph(Protocol):
         """The named outputs for these feeds."""
 
 
+_ITEM_INPUTS = ("item_categories", "item_numbers")
 _Wanted = tuple[str, np.dtype[Any], tuple[int, ...] | None, int | None]
 """An input's name and type, its whole shape if it is the user's, else its width."""
 
@@ -77,6 +78,12 @@ class Forms:
     one_user: Form | None = None
     many_users: Form | None = None
     takes_item_part: bool = False
+
+    @property
+    def reads_items_beside_part(self) -> bool:
+        """Whether a collapsed form takes item inputs and ``item_part``, too: a request must then bring both."""
+        forms = [form for form in (self.one_user, self.many_users) if form is not None and self.takes_item_part]
+        return any(each.name in _ITEM_INPUTS for form in forms for each in form.inputs)
 
     def collapses(self, request: ScoringRequest) -> bool:
         """Whether the collapsed forms can score the request."""

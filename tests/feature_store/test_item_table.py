@@ -249,3 +249,16 @@ def test_a_base_that_does_not_fit_is_refused(base, match):
 def test_a_table_without_width_is_refused():
     with pytest.raises(ValueError, match="width"):
         ItemTable(0, derived)
+
+
+@pytest.mark.parametrize("left_out", ["numbers", "categories"])
+def test_a_row_serves_whatever_the_features_that_it_was_not_made_from(cache, compute, left_out):
+    whole = base_rows(ENCODER, PUBLISHED, marked)
+    ids = len(whole.rows)
+    empty = {"numbers": np.empty((ids, 0), np.float32), "categories": np.empty((ids, 0), np.int32)}
+    kept = {"numbers": whole.inputs.numbers, "categories": whole.inputs.categories, left_out: empty[left_out]}
+    table = ItemTable(WIDTH, compute, BaseRows(whole.rows, Block(kept["categories"], kept["numbers"]), whole.key_slot))
+    other = {"numbers": {"genres": ["x"], "price": 7.0}, "categories": {"genres": ["z"], "price": 1.0}}[left_out]
+    lookup = look(cache, table, {"a": other})
+    assert compute.calls == []
+    assert (lookup.item_part() >= MARK).any()

@@ -63,6 +63,7 @@ class StubModel:
     uses_history: bool = True
     has_attention: bool = True
     item_table: object = None
+    reads_items_beside_table: bool = False
     seen: list = field(default_factory=list)
 
     async def score(self, request, deadline):
@@ -343,3 +344,10 @@ async def test_every_answer_is_observed_once():
     await ranker(StubModel(), observer=observer).rank(query(), StageClock())
     await ranker(StubModel(failure=DeadlinePassedError("late")), observer=observer).rank(query(), StageClock())
     assert [candidates for _, candidates in observer.answers] == [4, 4]
+
+
+async def test_a_form_that_reads_items_beside_their_part_is_given_both():
+    model = StubModel(item_table=object(), reads_items_beside_table=True)
+    await answer_of(model, StubFeatures(changes={"item_part": np.ones((3, 2), np.float32)}))
+    ((request, _),) = model.seen
+    assert {"item_part", "item_categories"} <= set(request.inputs)
