@@ -213,7 +213,7 @@ class Coalescer:
         except Exception as error:
             for question in questions:
                 if not question.answer.done():
-                    question.answer.set_exception(error)
+                    question.answer.set_exception(_of_ones_own(error))
         else:
             for question, answer in zip(questions, answers, strict=True):
                 if not question.answer.done():
@@ -252,3 +252,15 @@ class Coalescer:
             self._breaker.abandoned()
             if not question.answer.done():
                 question.answer.set_exception(StoreUnavailableError("pool_exhausted", "every connection is taken"))
+
+
+def _of_ones_own(error: Exception) -> Exception:
+    """The same trouble for one more caller: each raises its own, to whose traceback no other adds.
+
+    Anything else than a store that is unavailable is a fault of our own, and told as it is.
+    """
+    if not isinstance(error, StoreUnavailableError):
+        return error
+    own = StoreUnavailableError(error.reason)
+    own.args, own.__cause__ = error.args, error.__cause__
+    return own

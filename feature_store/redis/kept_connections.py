@@ -2,7 +2,7 @@
 
 The pool's locks, events and checks cost more than an exchange's own writing and reading. To the pool a kept connection is one
 in use, so its bounds hold; but for that, one kept is as one that lies in the pool: whoever needs a connection takes it first,
-and it is lent only if it is open and nothing is left over in it.
+and it is lent only if it is open, nothing is left over in it, and nobody wants it closed.
 """
 
 from __future__ import annotations
@@ -29,12 +29,15 @@ class KeptConnections:
         Raises:
             StoreUnavailableError: none can be had.
         """
-        if not self._kept:
-            return await self._take_from_pool()
-        connection = self._kept.pop()
+        looked_at = not self._kept
+        connection = self._kept.pop() if self._kept else await self._take_from_pool()
         try:
             with driver_errors(connecting=True):
-                if self._master_may_change or not connection.is_connected or await connection.can_read():
+                if not looked_at and (self._master_may_change or not connection.is_connected or await connection.can_read()):
+                    await self._pool.ensure_connection(connection)
+                # Dropped before or while we looked: what it led to is not trusted any more, whoever answers there.
+                while connection.should_reconnect():  # type: ignore[no-untyped-call]
+                    await connection.disconnect(nowait=True)
                     await self._pool.ensure_connection(connection)
         except BaseException:
             await self._return(connection)

@@ -49,7 +49,10 @@ class ExposureWriter:
             self._is_given_up = True
 
     def _run(self) -> None:
-        end_leftovers(self._directory)
+        try:
+            end_leftovers(self._directory)
+        except Exception as error:  # they wait for the next process; this one has its own to write
+            _log.error("exposure files of dead processes stay open", extra={"reason": _reason(error)})
         is_last = False
         while not is_last:
             self._buffer.wake.wait(_PAUSE_S)
@@ -57,7 +60,7 @@ class ExposureWriter:
             is_last = self._is_ending
             if is_last or time.monotonic() >= self._retry_at:
                 self._try_to_write()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(Exception):
             self._files.finish()
 
     def _try_to_write(self) -> None:
@@ -65,7 +68,7 @@ class ExposureWriter:
             while self._write_chunk():
                 pass
             self._files.look()
-        except (OSError, MemoryError) as error:
+        except Exception as error:  # whatever it is: nobody would write for the rest of this process's life
             self._tell(error)
             self._retry_at = time.monotonic() + _RETRY_S
         else:
@@ -91,10 +94,14 @@ class ExposureWriter:
 
     def _tell(self, error: Exception | None) -> None:
         if error is not None and not self.is_failing:
-            _log.error("exposures cannot be written; tried again every second", extra={"reason": str(error)})
+            _log.error("exposures cannot be written; tried again every second", extra={"reason": _reason(error)})
         elif error is None and self.is_failing:
             _log.warning("exposures are written again")
         self.is_failing = error is not None
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
 
 
 def _lines_within(lines: list[bytes], size: int) -> int:

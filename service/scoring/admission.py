@@ -1,14 +1,17 @@
-"""Who may join a model's line: not beyond its limit in rows, and not to be scored after the deadline."""
+"""Who may join a model's line: not beyond its limits in rows and requests, and not to be scored after the deadline."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from service.scoring.deadline_queue import DeadlineQueue
 from service.scoring.errors import DeadlinePassedError, OverloadedError
 from service.scoring.run_cost import LearnedCost
+
+_MOST_COUNTED = 256
+"""Requests that are counted to know how many rows are due before another; a refusal must cost little where many are refused."""
 
 
 class Load(Protocol):
@@ -23,13 +26,14 @@ class Load(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """The rules of one line. ``merges``: whether several requests share a run."""
+    """The rules of one line. ``merges``: whether several requests share a run. ``max_queue_requests``: how many may wait."""
 
     name: str
     tile_rows: int
     max_queue_rows: int
     merges: bool
     cost: LearnedCost
+    max_queue_requests: int = 10_000
 
     def check(self, line: DeadlineQueue[Any], rows: int, deadline: float, now: float, load: Load) -> None:
         """Refuse what would be wasted work.
@@ -38,7 +42,7 @@ class Admission:
 
         Raises:
             DeadlinePassedError: the deadline is not after ``now``.
-            OverloadedError: too many rows wait, or their runs will take too long.
+            OverloadedError: too many requests or rows wait, or their runs will take too long.
         """
         if not deadline > now:  # also refuses NaN, which has no place in the order
             raise DeadlinePassedError(f"{self.name}: the deadline had passed before the request was queued")
@@ -46,19 +50,18 @@ class Admission:
         if not waiting:
             return
         if waiting + rows > self.max_queue_rows:
-            raise OverloadedError(
-                f"{self.name}: {waiting} rows wait, {rows} more would pass the limit of {self.max_queue_rows}",
-                retry_after_s=self._wait_s(line, waiting, 0, load),
-            )
+            self._refuse(f"{waiting} rows wait, {rows} more would pass the limit of {self.max_queue_rows}", line, load)
+        if len(line) >= self.max_queue_requests:
+            self._refuse(f"{len(line)} requests wait, which is the limit", line, load)
         if now + self._wait_s(line, waiting, rows, load) <= deadline:
             return
         # Only those who are due no later are served before: the patient ones do not keep an urgent one out.
-        wait_s = self._wait_s(line, line.rows_before(deadline), rows, load)
+        # Where those are too many to be counted, it is refused for the whole line: too early rather than for nothing.
+        before = line.rows_before(deadline, _MOST_COUNTED)
+        wait_s = self._wait_s(line, waiting if before is None else before, rows, load)
         if now + wait_s > deadline:
-            raise OverloadedError(
-                f"{self.name}: {waiting} rows wait, {rows} more would have scores in {wait_s:.3f} s, after their deadline",
-                retry_after_s=self._wait_s(line, waiting, 0, load),
-            )
+            late = f"{waiting} rows wait, {rows} more would have scores in {wait_s:.3f} s, after their deadline"
+            self._refuse(late, line, load)
 
     def backlog_s(self, line: DeadlineQueue[Any]) -> float:
         """Seconds of work that wait."""
@@ -67,6 +70,9 @@ class Admission:
     def next_run_s(self, line: DeadlineQueue[Any]) -> float:
         """Seconds that the next run may take."""
         return self.cost.seconds(min(line.rows, self.tile_rows))
+
+    def _refuse(self, reason: str, line: DeadlineQueue[Any], load: Load) -> NoReturn:
+        raise OverloadedError(f"{self.name}: {reason}", retry_after_s=self._wait_s(line, line.rows, 0, load))
 
     def _wait_s(self, line: DeadlineQueue[Any], waiting: int, rows: int, load: Load) -> float:
         """Until ``rows`` more are scored after ``waiting``: the run in progress, the line, and what others get meanwhile."""

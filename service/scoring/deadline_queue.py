@@ -31,6 +31,7 @@ class DeadlineQueue(Generic[T]):
         self._heap: list[tuple[float, int, Place[T]]] = []
         self._arrivals = count()
         self._length = 0
+        self._latest = -math.inf
         self.rows = 0
 
     def __len__(self) -> int:
@@ -40,6 +41,7 @@ class DeadlineQueue(Generic[T]):
     def push(self, value: T, *, rows: int, deadline: float) -> Place[T]:
         """Join the line; the place returned is what ``withdraw`` takes."""
         place = Place(value, rows, deadline)
+        self._latest = max(self._latest, deadline) if self._length else deadline
         heapq.heappush(self._heap, (deadline, next(self._arrivals), place))
         self._length += 1
         self.rows += rows
@@ -97,9 +99,28 @@ class DeadlineQueue(Generic[T]):
             taken.append(self._leave(place))
         return taken
 
-    def rows_before(self, deadline: float) -> int:
-        """Rows that are due no later than an entry that would come now. Looks at every entry."""
-        return sum(place.rows for due, _, place in self._heap if place.waiting and due <= deadline)
+    def rows_before(self, deadline: float, most_entries: int) -> int | None:
+        """Rows that are due no later than an entry that would come now; None where more than so many entries would be counted.
+
+        Where the deadline is the latest of all, nothing is counted. Else the heap is walked from its head, and below an entry
+        that is due later all are: at most ``2 * most_entries + 1`` are looked at, however many wait.
+        """
+        if deadline >= self._latest:
+            return self.rows
+        heap, rows, counted = self._heap, 0, 0
+        ahead = [0] if heap else []
+        while ahead:
+            at = ahead.pop()
+            due, _, place = heap[at]
+            if due > deadline:
+                continue
+            counted += 1
+            if counted > most_entries:
+                return None
+            if place.waiting:
+                rows += place.rows
+            ahead += range(2 * at + 1, min(2 * at + 3, len(heap)))
+        return rows
 
     def take_all(self) -> list[T]:
         """Everything that waits, in order."""

@@ -1,7 +1,8 @@
 """Where and in what portions a model is run: on the event loop in small tiles, or on a thread in large batches.
 
-On a CPU a thread costs more than it saves, and a request that is divided pays for each tile's start and for cutting and
-joining, so tiles are as large as the event loop can bear and the caches do not make them dear. On a GPU a launch costs the same
+On a CPU a thread costs more than it saves, unless the smallest tile would hold the event loop for long. A request that is
+divided pays for each tile's start and for cutting and joining, so tiles are as large as the event loop can bear and the caches
+do not make them dear. On a GPU a launch costs the same
 for one row and for a thousand, and the event loop must not wait for it.
 """
 
@@ -26,6 +27,11 @@ _MOST_MERGED_ROWS = 128
 
 _MAX_TILE_S = 0.002
 """How long a tile may keep the event loop from everything else, in seconds."""
+
+_MAX_SMALLEST_TILE_S = 4 * _MAX_TILE_S
+"""Where the smallest tile takes longer, a thread is wanted. Four times: up to there a thread would hardly free the event loop
+sooner, as operating systems hand a shared core on after some milliseconds, and what is measured on a busy machine may well be
+twice the truth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +90,19 @@ def choose_policy(
         rows = max(alone)
         return Policy("thread", rows, rows, shared)
     tile_rows = _tile_rows(alone)
-    return Policy("inline", tile_rows, _merge_rows(cost, shared, tile_rows), cost)
+    where: Where = "thread" if alone.get(tile_rows, 0.0) > _MAX_SMALLEST_TILE_S else "inline"
+    return Policy(where, tile_rows, _merge_rows(cost, shared, tile_rows), cost)
 
 
 def _tile_rows(alone: Mapping[int, float]) -> int:
-    """The largest size that is nearly the cheapest per row, among those that neither are tiny nor take too long."""
-    fit = [rows for rows, seconds in alone.items() if rows >= _MIN_TILE_ROWS and seconds <= _MAX_TILE_S]
+    """The largest size that is nearly the cheapest per row, among those that neither are tiny nor take too long.
+
+    Where all take too long it is the smallest that is not tiny.
+    """
+    large = [rows for rows in alone if rows >= _MIN_TILE_ROWS]
+    fit = [rows for rows in large if alone[rows] <= _MAX_TILE_S]
     if not fit:
-        return max(_MIN_TILE_ROWS, min(alone))
+        return min(large, default=_MIN_TILE_ROWS)
     best = min(alone[rows] / rows for rows in fit)
     return max(rows for rows in fit if alone[rows] / rows <= best * _NEAR_BEST)
 

@@ -139,10 +139,16 @@ async def test_trouble_is_told_to_all_of_the_exchange_and_to_no_other(exchanges)
     first = ask(reads, "a", "b")
     await steps()
     second = ask(reads, "c")
-    await exchanges.end(0, StoreUnavailableError("disconnected"))
+    trouble = StoreUnavailableError("disconnected", "the peer is gone")
+    trouble.__cause__ = EOFError()
+    await exchanges.end(0, trouble)
     await exchanges.end(1)
     assert [reason_of(answer) for answer in first] == ["disconnected", "disconnected"]
     assert second[0].result().user.owner == "c"
+    one, other = (answer.exception() for answer in first)
+    assert one is not other
+    assert str(one) == str(other) == "feature store unavailable: disconnected: the peer is gone"
+    assert isinstance(one.__cause__, EOFError)
     unexpected = ask(reads, "d")
     await steps()
     await exchanges.end(2, RuntimeError("a fault of our own"))

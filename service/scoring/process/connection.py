@@ -17,6 +17,7 @@ from models.manifest import Manifest
 from service.scoring.errors import ModelRefusedError, ScorerClosedError
 from service.scoring.process import messages
 from service.scoring.process.errors import ProtocolError, ScorerLostError
+from service.scoring.process.held import Held
 from service.scoring.process.mailbox import Mailbox
 from service.scoring.process.region import RegionShape
 from service.scoring.process.remote_scorer import RemoteScorer
@@ -33,25 +34,16 @@ _GONE = "the scorer process died; it is being started again"
 class ConnectionRule:
     """``shape``: of the region shared with the scorer. ``welcome_s``: how long a new scorer may take to answer.
 
-    ``retry_s`` and ``longest_retry_s``: the wait before another attempt, doubled each time.
+    ``retry_s`` and ``longest_retry_s``: the wait before another attempt, doubled each time. ``reload_s`` and
+    ``longest_reload_s``: the same, before a scorer that refuses what another one served is asked for it again.
     """
 
     shape: RegionShape = field(default_factory=RegionShape)
     welcome_s: float = 60.0
     retry_s: float = 0.02
     longest_retry_s: float = 1.0
-
-
-@dataclass(slots=True, eq=False)
-class _Held:
-    """A version held here; ``answer`` while its first load is under way; ``asked`` and ``ready`` concern this scorer."""
-
-    name: str
-    version: int
-    digest: str
-    answer: asyncio.Future[messages.Ready] | None
-    asked: bool = False
-    ready: bool = False
+    reload_s: float = 0.5
+    longest_reload_s: float = 30.0
 
 
 class ScorerConnection:
@@ -63,7 +55,7 @@ class ScorerConnection:
     def __init__(self, address: str, rule: ConnectionRule | None = None) -> None:
         self._address = address
         self._rule = rule or ConnectionRule()
-        self._held: dict[int, _Held] = {}
+        self._held: dict[int, Held] = {}
         self._handles = 0
         self._peer: socket.socket | None = None
         self._mailbox: Mailbox | None = None
@@ -89,6 +81,7 @@ class ScorerConnection:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
         for held in self._held.values():
+            held.forget_retry()
             if held.answer is not None and not held.answer.done():
                 held.answer.set_exception(ScorerClosedError("the process is stopping"))
         self._held.clear()
@@ -103,7 +96,7 @@ class ScorerConnection:
         """
         loop = asyncio.get_running_loop()
         self._handles += 1
-        handle, held = self._handles, _Held(manifest.name, manifest.version, manifest.digest, loop.create_future())
+        handle, held = self._handles, Held(manifest.name, manifest.version, manifest.digest, loop.create_future())
         self._held[handle] = held
         self._ask_for(handle, held)
         try:
@@ -146,6 +139,15 @@ class ScorerConnection:
         held = self._held.get(handle)
         return self._mailbox if held is not None and held.ready else None
 
+    def why_absent(self, handle: int) -> str:
+        """Why ``mailbox_of`` has nothing for the model now."""
+        held = self._held.get(handle)
+        if held is not None and held.refusal:
+            return f"the scorer process refuses what it served, and is asked again: {held.refusal}"
+        if self.connected:
+            return "the scorer process was started again and is loading the version"
+        return "the scorer process is not there; it is being started again"
+
     async def _keep(self) -> None:
         """Connect again whenever the connection ended, at once at first."""
         wait_s = self._rule.retry_s
@@ -153,8 +155,8 @@ class ScorerConnection:
             began = time.monotonic()
             try:
                 await self._serve_one_scorer()
-            except (OSError, ProtocolError, TimeoutError) as error:
-                _log.warning("no connection to the scorer process", extra={"reason": str(error) or type(error).__name__})
+            except Exception as error:  # whatever it is: without this task the scorer would be lost for good
+                _log.warning("no connection to the scorer process", extra={"reason": f"{type(error).__name__}: {error}"})
             if time.monotonic() - began > self._rule.longest_retry_s:
                 wait_s = self._rule.retry_s
             await asyncio.sleep(wait_s)
@@ -163,10 +165,12 @@ class ScorerConnection:
     async def _serve_one_scorer(self) -> None:
         """One connection, from its first word to its end."""
         loop = asyncio.get_running_loop()
-        mailbox = Mailbox(self._rule.shape)
-        peer = messages.new_socket()
-        self._ended = loop.create_future()
-        try:
+        with contextlib.ExitStack() as ours:  # also what was opened before no descriptor was free for the rest
+            peer = ours.enter_context(messages.new_socket())
+            mailbox = Mailbox(self._rule.shape)
+            ours.callback(mailbox.close)
+            ours.callback(self._part, loop, peer, mailbox)
+            self._ended = loop.create_future()
             peer.setblocking(False)
             peer.connect(self._address)  # a Unix socket: at once, or not at all
             messages.send(peer, messages.Hello(messages.PROTOCOL, os.getpid()), mailbox.descriptors)
@@ -178,8 +182,6 @@ class ScorerConnection:
                 await self._ended
             finally:
                 impatience.cancel()
-        finally:
-            self._part(loop, peer, mailbox)
 
     def _part(self, loop: asyncio.AbstractEventLoop, peer: socket.socket, mailbox: Mailbox) -> None:
         """The connection is over: nothing of it may be used again."""
@@ -187,11 +189,10 @@ class ScorerConnection:
         loop.remove_reader(mailbox.descriptors[2])
         self._peer = self._mailbox = self._ended = None
         self._welcomed.clear()
-        peer.close()
         mailbox.fail_all(_GONE)
-        mailbox.close()
         for held in self._held.values():
-            asked, held.asked, held.ready = held.asked, False, False
+            asked = held.asked
+            held.scorer_gone()
             if asked and held.answer is not None and not held.answer.done():
                 # Perhaps it died of this very version: asking for it again could go on for ever.
                 held.answer.set_exception(ScorerLostError("the scorer process died while the version was being loaded"))
@@ -215,19 +216,22 @@ class ScorerConnection:
                 self._ask_for(handle, held)
             return
         if message.handle in self._held:
-            self._heed_load(self._held[message.handle], message)
+            self._heed_load(message.handle, self._held[message.handle], message)
 
-    def _heed_load(self, held: _Held, message: messages.Ready | messages.Refused) -> None:
+    def _heed_load(self, handle: int, held: Held, message: messages.Ready | messages.Refused) -> None:
         if isinstance(message, messages.Ready) and message.digest != held.digest:
-            message = messages.Refused(message.handle, f"{held.name}@{held.version}: the scorer process holds another graph")
+            message = messages.Refused(handle, f"{held.name}@{held.version}: the scorer process holds another graph")
         if isinstance(message, messages.Ready):
-            held.ready = True
+            held.serves()
             if held.answer is not None and not held.answer.done():
                 held.answer.set_result(message)
         elif held.answer is not None and not held.answer.done():
             held.answer.set_exception(ModelRefusedError(message.reason))
         else:
             _log.error("the scorer process refuses what it served", extra={"model": held.name, "reason": message.reason})
+            held.ready, held.refusal = False, message.reason
+            self._say(messages.Unload(handle))  # or it would keep a graph that is not ours, and never read the files again
+            held.ask_later(lambda: self._ask_for(handle, held), self._rule.reload_s, self._rule.longest_reload_s)
 
     def _collect(self, mailbox: Mailbox) -> None:
         try:
@@ -243,7 +247,7 @@ class ScorerConnection:
         if not self._welcomed.is_set():
             self._end(ProtocolError(f"no welcome within {self._rule.welcome_s:g} s"))
 
-    def _ask_for(self, handle: int, held: _Held) -> None:
+    def _ask_for(self, handle: int, held: Held) -> None:
         if self._welcomed.is_set():
             held.asked = True
             self._say(messages.Load(handle, held.name, held.version))
@@ -257,7 +261,11 @@ class ScorerConnection:
             self._end(error)
 
     def _let_go(self, handle: int) -> None:
-        if self._held.pop(handle, None) is not None and self._welcomed.is_set():
+        held = self._held.pop(handle, None)
+        if held is None:
+            return
+        held.forget_retry()
+        if self._welcomed.is_set():
             self._say(messages.Unload(handle))
 
     def _let_go_from_anywhere(self, handle: int) -> None:

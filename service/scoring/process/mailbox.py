@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -39,9 +40,14 @@ class Mailbox:
     """Slots under way. A slot whose caller left stays taken until its answer comes: the scorer may still read or write it."""
 
     def __init__(self, shape: RegionShape) -> None:
-        self._region, self._descriptor = Region.create(shape)
-        self._requests = Doorbell(self._region.request_ring, new_eventfd())
-        self._answers = Doorbell(self._region.answer_ring, new_eventfd())
+        """Raises OSError when no descriptor or no memory is to be had; nothing stays open then."""
+        with contextlib.ExitStack() as undo:
+            self._region, self._descriptor = Region.create(shape)
+            undo.callback(os.close, self._descriptor)
+            self._requests = Doorbell(self._region.request_ring, new_eventfd())
+            undo.callback(self._requests.close)
+            self._answers = Doorbell(self._region.answer_ring, new_eventfd())
+            undo.pop_all()
         # The slot given back last is taken next: its pages are in the cache, and few pages are ever used at low load.
         self._free = list(range(shape.slots))
         self._under_way: dict[int, Letter] = {}
@@ -90,18 +96,20 @@ class Mailbox:
         """Hand out the answers that came.
 
         Raises:
-            ProtocolError: the scorer answered what was never asked; nothing it says can be believed any more.
+            ProtocolError: the scorer answered what was never asked; nothing it says can be believed any more. Whoever
+                has no answer yet gets an error by ``fail_all``.
         """
         for slot in self._answers.take():
-            letter = self._under_way.pop(slot, None)
+            letter = self._under_way.get(slot)
             header = slot_codec.read_answer_header(self._region, slot)
             if letter is None or header.sequence != letter.sequence:
                 raise ProtocolError(f"slot {slot}: the answer is to another request")
             if not letter.answer.done():
                 self._settle(letter, header)
+            del self._under_way[slot]  # not before: who has no answer yet must be found by fail_all
+            self._free.append(slot)
             if header.batch_requests:
                 letter.to.batch_scored(header.batch_requests, header.batch_rows, header.run_s)
-            self._free.append(slot)
 
     def fail_all(self, reason: str) -> None:
         """The scorer is gone: fail all who wait, each with an error of its own."""

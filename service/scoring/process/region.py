@@ -79,9 +79,13 @@ class Region:
     def create(cls, shape: RegionShape) -> tuple[Self, int]:
         """A new region and the descriptor by which another process attaches it; the caller closes that."""
         descriptor = os.memfd_create("rankline-slots", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(descriptor, shape.size)
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
-        memory = mmap.mmap(descriptor, shape.size)
+        try:
+            os.ftruncate(descriptor, shape.size)
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+            memory = mmap.mmap(descriptor, shape.size)
+        except BaseException:
+            os.close(descriptor)
+            raise
         _ABOUT.pack_into(memory, 0, _MAGIC, shape.slots, shape.slot_bytes)
         return cls(memory, shape), descriptor
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from service.scoring.process.errors import SlotTooSmallError
 from service.scoring.process.mailbox import Addressee, Letter, Mailbox
 from service.scoring.process.slot_codec import bytes_of, input_names, output_names
 from service.scoring.queue_ports import BatchObserver
-from service.scoring.submission import Answer
+from service.scoring.submission import FAILURES, Answer, text_of
 
 _NEWEST_WEIGHT = 0.1
 
@@ -28,6 +29,9 @@ class Post(Protocol):
 
     def mailbox_of(self, handle: int) -> Mailbox | None:
         """Where to write for the model now; None while the scorer, or the model in it, is not there."""
+
+    def why_absent(self, handle: int) -> str:
+        """Why ``mailbox_of`` has nothing for the model now."""
 
 
 class _Meter:
@@ -98,7 +102,10 @@ class RemoteScorer:
         timer = asyncio.get_running_loop().call_at(deadline, self._expire, letters)
         self._enter(letters, rows)
         try:
-            return _joined([await letter.answer for letter in letters])
+            answers = []
+            for letter in letters:  # no comprehension: its frame would hold the letter beside the error
+                answers.append(await letter.answer)
+            return _joined(answers)
         except ScoringFailedError:
             self._observer.requests_failed(self.name, requests=1)
             raise
@@ -108,7 +115,7 @@ class RemoteScorer:
                 mailbox.leave(letter)
             self._exit(letters, rows)
             # A raised error's traceback holds this frame and the future holds the error: break the circle.
-            del letters, timer
+            del letters, letter, timer
 
     async def drain(self) -> None:
         """Take nothing new and wait until everything accepted is answered, each at the latest by its own deadline."""
@@ -133,26 +140,37 @@ class RemoteScorer:
             raise self._overloaded(f"{self._rows} rows wait, {rows} more would pass the limit of {self._max_queue_rows}")
         mailbox = self._post.mailbox_of(self._to.handle)
         if mailbox is None:
-            self._observer.requests_failed(self.name, requests=1)
-            raise ScoringFailedError(f"{self.name}: the scorer process is not there; it is being started again")
+            raise self._failed(self._post.why_absent(self._to.handle))
         return mailbox
 
     def _send(self, mailbox: Mailbox, item: ScoringRequest, now: float, deadline: float) -> list[Letter]:
         """The request on its way: in one slot, or where it does not fit one, in as many as it needs."""
         if bytes_of(len(self._to.outputs), item.rows * self._answer_items[item.want_attention]) <= self._slot_bytes:
-            try:
-                return [mailbox.send(self._to, item, now=now, deadline=deadline)]
-            except IndexError:
-                raise self._overloaded("all slots of the region are taken") from None
-            except SlotTooSmallError:
-                pass
+            if not mailbox.free:
+                raise self._overloaded("all slots of the region are taken")
+            with contextlib.suppress(SlotTooSmallError):
+                return self._send_all(mailbox, [item], now, deadline)
         parts = self._divide(item)
         if len(parts) > mailbox.free:
             raise self._overloaded(f"{item.rows} rows need {len(parts)} slots of the region, {mailbox.free} are free")
         try:
-            return [mailbox.send(self._to, part, now=now, deadline=deadline) for part in parts]
+            return self._send_all(mailbox, parts, now, deadline)
         except SlotTooSmallError as error:
-            raise ScoringFailedError(f"{self.name}: {error}") from None
+            raise self._failed(str(error)) from None
+
+    def _send_all(self, mailbox: Mailbox, parts: Sequence[ScoringRequest], now: float, deadline: float) -> list[Letter]:
+        """All parts or none; rows are gathered while they are written, and may prove impossible."""
+        letters: list[Letter] = []
+        try:
+            for part in parts:
+                letters.append(mailbox.send(self._to, part, now=now, deadline=deadline))
+        except BaseException as error:
+            for letter in letters:
+                mailbox.leave(letter)
+            if isinstance(error, SlotTooSmallError) or not isinstance(error, FAILURES):
+                raise
+            raise self._failed(text_of(error)) from None
+        return letters
 
     def _divide(self, item: ScoringRequest) -> list[ScoringRequest]:
         """Parts of about equal size that fit a slot, each with all of the user."""
@@ -164,7 +182,7 @@ class RemoteScorer:
         room_out = (self._slot_bytes - bytes_of(len(self._to.outputs), 0)) // 4
         most = min(room, room_out) // widest
         if most < 1:
-            raise ScoringFailedError(f"{self.name}: one row of this request does not fit a slot of {self._slot_bytes} bytes")
+            raise self._failed(f"one row of this request does not fit a slot of {self._slot_bytes} bytes")
         count = -(-item.rows // most)
         ends = [item.rows * part // count for part in range(count + 1)]
         return [
@@ -191,6 +209,10 @@ class RemoteScorer:
         for letter in letters:
             if not letter.answer.done():
                 letter.answer.set_exception(DeadlinePassedError(f"{self.name}: no scores by the deadline"))
+
+    def _failed(self, reason: str) -> ScoringFailedError:
+        self._observer.requests_failed(self.name, requests=1)
+        return ScoringFailedError(f"{self.name}: {reason}")
 
     def _overloaded(self, reason: str) -> OverloadedError:
         return OverloadedError(f"{self.name}: {reason}", retry_after_s=self._rows * self._meter.seconds_per_row)

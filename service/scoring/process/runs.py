@@ -46,8 +46,9 @@ class Runs:
         live = [ticket for ticket in batch if ticket.is_live(started_at)]
         outcomes = isolated(model.opened.run, [ticket.request for ticket in live])
         seconds = time.monotonic() - started_at
+        ran = set(live)
         for ticket in batch:
-            if ticket not in live:
+            if ticket not in ran:
                 answer = AnswerHeader(ticket.header.sequence, 0.0, 0.0, EXPIRED, 0)
                 ticket.guest.put_reason(ticket.slot, answer, "nobody waited for it any more")
         of_run = (len(live), sum(ticket.request.rows for ticket in live))

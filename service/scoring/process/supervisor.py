@@ -84,8 +84,8 @@ class ScorerSupervisor:
             began = time.monotonic()
             try:
                 status = self._run_one()
-            except OSError as error:  # no process, no descriptor: perhaps later
-                status = str(error)
+            except Exception as error:  # no process, no descriptor: perhaps later; nobody else would start a scorer
+                status = f"{type(error).__name__}: {error}"
             if self._stopping.is_set():
                 return
             self.restarts += 1
@@ -121,12 +121,14 @@ class ScorerSupervisor:
     def _watch(self, link: socket.socket) -> str:
         """Ping until the scorer dies (nothing is returned), has to die (why), or we are stopping."""
         heard_at, patience_s = time.monotonic(), self._rule.load_s
+        poll = select.poll()  # not select.select, which fails for descriptors from 1,024 on
+        poll.register(link, select.POLLIN)
         while not self._stopping.is_set():
             with contextlib.suppress(OSError):
                 messages.send(link, messages.Ping())
             pinged_at = time.monotonic()
             while (wait_s := pinged_at + self._rule.ping_s - time.monotonic()) > 0 and not self._stopping.is_set():
-                if not select.select([link], [], [], wait_s)[0]:
+                if not poll.poll(wait_s * 1_000):
                     break
                 try:
                     message = messages.receive_at_supervisor(link)

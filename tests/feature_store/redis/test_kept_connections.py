@@ -86,6 +86,49 @@ async def test_dropped_connections_are_closed_whether_kept_or_lent(fake):
     await connections.close()
 
 
+async def test_a_connection_given_back_while_the_others_are_dropped_is_not_lent_as_it_is(fake):
+    """The pool's lock delays the marking; what comes back before it is kept, and marked only then."""
+    pool = open_pool(fake.url, max_connections=2, **OPTIONS)
+    connections = KeptConnections(pool)
+    lent = await connections.take()
+    async with pool._lock:
+        dropping = asyncio.create_task(connections.drop())
+        await asyncio.sleep(0)
+        await connections.give_back(lent)
+    await dropping
+    again = await connections.take()
+    assert not again.should_reconnect()
+    assert await ask(again, b"GET", b"key") == b"key"
+    assert fake.connections == 2
+    await connections.give_back(again)
+    await connections.close()
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_connection_dropped_while_it_is_looked_at_is_opened_anew(fake, first, monkeypatch):
+    """``first``: from the pool; else one that was kept."""
+    pool = open_pool(fake.url, max_connections=1, **OPTIONS)
+    connections = KeptConnections(pool)
+    if not first:
+        await connections.give_back(await connections.take())
+    connection_class, looks = pool.connection_class, []
+    look = connection_class.can_read
+
+    async def drops_once(connection, *arguments, **options):
+        looks.append(connection)
+        if len(looks) == 1:
+            connection.mark_for_reconnect()
+        return await look(connection, *arguments, **options)
+
+    monkeypatch.setattr(connection_class, "can_read", drops_once)
+    taken = await connections.take()
+    assert not taken.should_reconnect()
+    assert await ask(taken, b"GET", b"key") == b"key"
+    assert fake.connections == 2
+    await connections.give_back(taken)
+    await connections.close()
+
+
 @pytest.mark.parametrize("late", [b"", bulk(b"left over")])
 async def test_a_kept_connection_that_ended_or_has_something_left_over_is_opened_anew(fake, late):
     """Meanwhile nobody has looked at it: what came is found only when it is lent again."""

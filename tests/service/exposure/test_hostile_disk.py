@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from service.exposure import writer
+from service.exposure.files import ExposureFiles
 from service.exposure.log import ExposureLog
 from tests.service.exposure.stand_ins import SickFiles, a_rule, an_answer, answers_in, lines_in, total, wait_until
 
@@ -117,6 +118,39 @@ def test_no_room_and_enough_free_space_again(tmp_path, monkeypatch):
     wait_until(lambda: log.counts.is_failing)
     assert log.counts.written == 0
     monkeypatch.setattr(files.os, "fstatvfs", real)
+    wait_until(lambda: log.counts.written == 1)
+    log.close(10)
+    assert answers_in(tmp_path) == [an_answer(1)]
+
+
+@pytest.mark.parametrize("fault", [ValueError("a fault of our own"), RuntimeError("another"), MemoryError()])
+def test_no_fault_ends_the_writer_and_each_is_told_once(tmp_path, monkeypatch, caplog, fault):
+    rule = a_rule(tmp_path)
+    files, real, tries = ExposureFiles(rule), ExposureFiles.append, []
+
+    def append(files, lines):
+        tries.append(lines)
+        if len(tries) < 4:
+            raise fault
+        return real(files, lines)
+
+    monkeypatch.setattr(ExposureFiles, "append", append)
+    log = ExposureLog(rule, files)
+    log.offer(an_answer(1))
+    wait_until(lambda: log.counts.written == 1)
+    log.close(10)
+    assert answers_in(tmp_path) == [an_answer(1)]
+    told = [record.reason for record in caplog.records if "cannot be written" in record.message]
+    assert told == [f"{type(fault).__name__}: {fault}"]
+
+
+def test_a_fault_among_the_leftovers_does_not_end_the_writer(tmp_path, monkeypatch):
+    def fault(_):
+        raise ValueError("a fault of our own")
+
+    monkeypatch.setattr(writer, "end_leftovers", fault)
+    log = ExposureLog(a_rule(tmp_path))
+    log.offer(an_answer(1))
     wait_until(lambda: log.counts.written == 1)
     log.close(10)
     assert answers_in(tmp_path) == [an_answer(1)]

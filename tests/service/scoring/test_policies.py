@@ -22,7 +22,19 @@ def test_a_request_is_not_divided_where_a_larger_run_is_as_cheap():
 
 def test_no_tile_keeps_the_event_loop_longer_than_two_milliseconds():
     assert choose_policy(timings(500e-6, 10e-6), "cpu").tile_rows == 128
-    assert choose_policy(timings(0.1, 1e-3), "cpu").tile_rows == 64
+    assert choose_policy(timings(0.0, 60e-6), "cpu").tile_rows == 64
+
+
+@pytest.mark.parametrize(("seconds", "where"), [(0.0019, "inline"), (0.0079, "inline"), (0.0081, "thread"), (0.04, "thread")])
+def test_a_model_whose_smallest_tile_takes_long_is_given_a_thread(seconds, where):
+    policy = choose_policy({32: seconds / 2, 64: seconds, 128: 2 * seconds}, "cpu")
+    assert (policy.where, policy.tile_rows) == (where, 64)
+
+
+def test_only_measured_tiles_that_are_not_tiny_decide_about_a_thread():
+    assert choose_policy({32: 0.02}, "cpu").where == "inline"
+    policy = choose_policy({32: 0.02, 256: 0.009}, "cpu")
+    assert (policy.where, policy.tile_rows) == ("thread", 256)
 
 
 @pytest.mark.parametrize(("together", "merge_rows"), [((20e-6, 0.4e-6), 128), ((25e-6, 0.5e-6), 75), ((50e-6, 0.5e-6), 0)])

@@ -39,7 +39,8 @@ def house(tmp_path_factory):
 
 @asynccontextmanager
 async def front_end(address, shape=SHAPE):
-    connection = ScorerConnection(address, ConnectionRule(shape, retry_s=0.01, longest_retry_s=0.05))
+    rule = ConnectionRule(shape, retry_s=0.01, longest_retry_s=0.05, reload_s=0.02, longest_reload_s=0.05)
+    connection = ScorerConnection(address, rule)
     await connection.start()
     try:
         yield connection

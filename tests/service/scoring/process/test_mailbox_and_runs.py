@@ -1,6 +1,7 @@
 """Both sides of a region in one process, without sockets: what runs, in which order, and which answers are believed."""
 
 import asyncio
+import errno
 import os
 import time
 from types import SimpleNamespace
@@ -10,13 +11,14 @@ import pytest
 
 from service.scoring.batch import Scores, ScoringRequest
 from service.scoring.errors import DeadlinePassedError, ScoringFailedError
-from service.scoring.process import messages, slot_codec
+from service.scoring.process import mailbox, messages, region, slot_codec
 from service.scoring.process.errors import ProtocolError
-from service.scoring.process.guest import Guest
+from service.scoring.process.guest import Guest, Ticket
 from service.scoring.process.mailbox import Addressee, Mailbox
 from service.scoring.process.region import RegionShape
 from service.scoring.process.runs import Runs, isolated
 from service.scoring.process.shelf import OpenedModel, ServedModel
+from tests.service.scoring.process.conftest import open_descriptors
 
 NAMES = {"x": 0}
 
@@ -160,3 +162,60 @@ async def test_a_front_end_that_died_is_neither_run_nor_answered(sides):
     while sides.runs:
         sides.runs.run_next()
     assert sides.ran == []
+
+
+@pytest.mark.parametrize("wrong", ["sequence", "arrays"])
+async def test_who_waits_for_an_answer_that_is_not_believed_fails_with_the_connection(sides, wrong):
+    letters = [sides.send(1), sides.send(2)]
+    for letter in letters:
+        answer = slot_codec.AnswerHeader(letter.sequence + (wrong == "sequence"), 0, 0, slot_codec.SCORED, 0)
+        values = {"y": np.ones(1, np.float32)}
+        sides.guest.put_scores(letter.slot, answer, Scores(values), {"y": 9 if wrong == "arrays" else 0})
+    sides.guest.ring([letter.slot for letter in letters])
+    with pytest.raises(ProtocolError):
+        sides.mailbox.collect()
+    sides.mailbox.fail_all("the connection ended")
+    for letter in letters:
+        assert letter.answer.done()
+        assert "the connection ended" in str(letter.answer.exception())
+
+
+async def test_a_long_line_of_requests_is_not_compared_with_itself(sides, monkeypatch):
+    """Each with each would be the scorer's time: at 4,096 one-row requests, as much as the run itself."""
+    compared = []
+    monkeypatch.setattr(Ticket, "__eq__", lambda one, other: compared.append(one) or one is other)
+    monkeypatch.setattr(Ticket, "__hash__", object.__hash__)
+    letters = [sides.send(value) for value in range(16)]
+    sides.queue(sides.model("a"))
+    sides.run()
+    assert [scores(letter) for letter in letters] == [[2.0 * value] for value in range(16)]
+    assert len(compared) <= 16
+
+
+@pytest.mark.parametrize("opened", [0, 1])
+async def test_a_mailbox_that_gets_no_descriptor_leaves_none_open(opened, monkeypatch):
+    real, made = mailbox.new_eventfd, []
+
+    def new_eventfd():
+        if len(made) == opened:
+            refuse()
+        made.append(real())
+        return made[-1]
+
+    monkeypatch.setattr(mailbox, "new_eventfd", new_eventfd)
+    before = open_descriptors()
+    with pytest.raises(OSError, match="Too many"):
+        Mailbox(RegionShape(16, 4_096))
+    assert open_descriptors() == before
+
+
+async def test_a_region_that_cannot_be_mapped_leaves_no_descriptor_open(monkeypatch):
+    monkeypatch.setattr(region.mmap, "mmap", lambda *_: refuse())
+    before = open_descriptors()
+    with pytest.raises(OSError, match="Too many"):
+        Mailbox(RegionShape(16, 4_096))
+    assert open_descriptors() == before
+
+
+def refuse():
+    raise OSError(errno.EMFILE, "Too many open files")

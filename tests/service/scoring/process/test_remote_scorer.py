@@ -147,6 +147,45 @@ async def test_a_region_without_a_free_slot_is_an_overload_until_answers_come(ho
         assert await ctr_of(remote, requests[3]) == expected_ctr(requests[3]).tolist()
 
 
+class Ungatherable:
+    """Rows that are gathered while they are written, and do not exist; ``spared``: writes that go well."""
+
+    dtype, ndim = np.dtype(np.float32), 2
+
+    def __init__(self, rows, spared=0):
+        self.rows, self.spared = rows, [None] * spared
+
+    shape = property(lambda self: (self.rows, 1))
+
+    def __len__(self):
+        return self.rows
+
+    def __getitem__(self, rows):
+        part = Ungatherable(len(range(self.rows)[rows]))
+        part.spared = self.spared
+        return part
+
+    def __array__(self, dtype=None, copy=None):
+        if self.spared:
+            self.spared.pop()
+            return np.zeros(self.shape, np.float32)
+        raise IndexError("index 99 is out of bounds")
+
+
+@pytest.mark.parametrize(("rows", "spared"), [(5, 0), (1_500, 1)])
+async def test_a_fault_of_gathering_is_no_overload(house, rows, spared):
+    observer = RecordingObserver()
+    async with front_end(house.supervisor.address) as connection:
+        remote = await load(connection, house.published, observer=observer)
+        request = request_of(1, items(rows))
+        request = ScoringRequest({**request.inputs, "candidate_numbers": Ungatherable(rows, spared)}, rows)
+        with pytest.raises(ScoringFailedError, match="index 99 is out of bounds"):
+            await remote.submit(request, rows=rows, deadline=soon())
+        assert remote.waiting_rows == 0
+        assert observer.failed == {"tiny@1": 1}
+        assert await ctr_of(remote, request_of(1, [1])) == [1000.5]
+
+
 async def test_the_slot_of_a_caller_who_left_is_used_again_only_after_its_answer(house):
     async with front_end(house.supervisor.address, RegionShape(1, 8_192)) as connection:
         remote = await load(connection, house.published)

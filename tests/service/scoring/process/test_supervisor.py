@@ -49,6 +49,46 @@ def test_a_killed_scorer_is_replaced_each_time_and_stop_ends_the_last():
     assert not Path(supervisor.address).exists()
 
 
+MANY_DESCRIPTORS = """
+import os, resource, signal, sys, time
+from service.scoring.process.settings import HealingRule, ScorerSettings
+from service.scoring.process.supervisor import ScorerSupervisor
+resource.setrlimit(resource.RLIMIT_NOFILE, (1_500, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1_100)]
+rule = HealingRule(ping_s=0.05, hang_s=5.0, backoff_s=0.02, longest_backoff_s=0.05)
+with ScorerSupervisor(ScorerSettings(sys.argv[1], "cpu", 1, log_level="error"), rule) as supervisor:
+    first = supervisor.pid
+    os.kill(first, signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while supervisor.pid in (None, first) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    second = supervisor.pid
+    time.sleep(0.3)
+    assert supervisor.pid == second != first, (first, second, supervisor.pid)
+"""
+
+
+def test_a_process_with_more_than_a_thousand_descriptors_still_keeps_its_scorer(tmp_path):
+    command = [sys.executable, "-c", MANY_DESCRIPTORS, str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_nothing_ends_the_thread_that_keeps_the_scorer(monkeypatch, caplog):
+    real, faults = ScorerSupervisor._watch, [ValueError("a fault of our own"), KeyError("another")]
+
+    def watch(supervisor, link):
+        if faults:
+            raise faults.pop(0)
+        return real(supervisor, link)
+
+    monkeypatch.setattr(ScorerSupervisor, "_watch", watch)
+    with ScorerSupervisor(SETTINGS, HEALING) as supervisor:
+        assert supervisor.restarts == 2
+        assert is_running(supervisor.pid)
+    assert [record.reason for record in caplog.records[:2]] == ["ValueError: a fault of our own", "KeyError: 'another'"]
+
+
 def test_a_scorer_that_cannot_start_is_an_error_in_time(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
     supervisor = ScorerSupervisor(SETTINGS, HEALING)
