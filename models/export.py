@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from models.collapsed_forms import graph_inputs, write_collapsed
+from models.collapsed_forms import declared_inputs, write_collapsed
 from models.graph import OPSET, GraphShape, attention_output, write_graph
 from models.manifest import (
     GOLDEN_INPUT,
@@ -80,7 +80,7 @@ def _manifest_of(run: TrainedRun, shape: GraphShape, parity: Parity, forms: Coll
             encoder_fingerprint=run.encoder.fingerprint,
             golden=GOLDEN_FILE,
             files=files,
-            inputs=graph_inputs(shape),
+            inputs=declared_inputs(shape),
             outputs=_outputs(shape),
             views_name=run.record.views_name,
             history_length=run.inputs.history_length,

@@ -18,6 +18,8 @@ GOLDEN_INPUT = "input."
 """In the golden file (npz) an array of this prefix and a graph input's name holds that input."""
 GOLDEN_OUTPUT = "output."
 """In the golden file an array of this prefix and a graph output's name holds torch's answer."""
+_ROW_USER = "row_user"
+_ITEM_INPUTS = ("item_categories", "item_numbers")
 ITEM_PART = "item_part"
 """The output of a collapsed version's item graph, and the input of its forms that takes it: float32 [rows, width]."""
 
@@ -109,6 +111,16 @@ class ItemPart(_Strict):
     table: FileName | None
     table_inputs: FileName | None
 
+    @field_validator("inputs")
+    @classmethod
+    def _of_the_item_alone(cls, inputs: tuple[GraphInput, ...]) -> tuple[GraphInput, ...]:
+        wrong = [each.name for each in inputs if each.name not in _ITEM_INPUTS or each.axis != "rows"]
+        if wrong or not inputs:
+            raise ValueError(
+                f"the item part is made of {', '.join(_ITEM_INPUTS)} of rows, not of {', '.join(wrong) or 'nothing'}"
+            )
+        return inputs
+
     @model_validator(mode="after")
     def _table_has_inputs(self) -> Self:
         if (self.table is None) != (self.table_inputs is None):
@@ -191,6 +203,25 @@ class Manifest(_Strict):
             raise ValueError(f"not listed under files: {', '.join(sorted(absent))}")
         if MANIFEST_FILE in listed:
             raise ValueError("the manifest cannot list itself")
+        return self
+
+    @model_validator(mode="after")
+    def _forms_read_what_there_is(self) -> Self:
+        if self.collapsed is None:
+            return self
+        part, own = self.collapsed.item_part, set(self.inputs)
+        made = set() if part is None else {GraphInput(name=ITEM_PART, dtype="float32", axis="rows", width=part.width)}
+        alone = {each for each in own if each.name != _ROW_USER} | made
+        given = {
+            "one_user": (self.collapsed.one_user.inputs, alone),
+            "many_users": (self.collapsed.many_users.inputs, own | made),
+        }
+        if part is not None:
+            given["item_part"] = (part.inputs, own)
+        for form, (inputs, known) in given.items():
+            unknown = [each.name for each in inputs if each not in known]
+            if unknown:
+                raise ValueError(f"{form} reads {', '.join(unknown)}, which it is not given so")
         return self
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -11,20 +10,14 @@ import onnxruntime
 import torch
 from torch import Tensor
 
+from models.agreement import TOLERANCE, Arrays, largest_difference, open_session, run_graph
 from models.graph import GraphShape, ScoringGraph
 from models.manifest import Parity
 from models.zoo.inputs import InputTensor, NetworkInputs
 from models.zoo.registry import Network
 
-TOLERANCE = 1e-5
 _SEED = 20
 _USERS, _ROWS, _MANY_ROWS = 37, 500, 3000
-
-Arrays = dict[str, np.ndarray]
-
-
-class ParityError(Exception):
-    """The exported graph's scores are not torch's; the message names the case and the difference."""
 
 
 def torch_outputs(network: Network, tensors: Mapping[str, Tensor]) -> Arrays:
@@ -40,27 +33,21 @@ def measure_parity(
     """Largest absolute difference of any output between the graph and torch, by case.
 
     Raises:
-        ParityError: a difference is above ``TOLERANCE``, or not a number.
+        ParityError: a difference is above the tolerance of scores or of logits, or not a number.
     """
     session = open_session(graph)
     cases = {"golden_rows": shape.select(golden), **dict(parity_cases(inputs, shape))}
     differences = {
-        name: largest_difference(_run(session, tensors), torch_outputs(network, tensors)) for name, tensors in cases.items()
+        name: largest_difference(name, torch_outputs(network, tensors), run_graph(session, arrays_of(tensors)))
+        for name, tensors in cases.items()
     }
     differences["rows_alone"] = _difference_alone(session, shape, cases["many_users"])
-    return held_to_tolerance(differences)
+    return Parity(tolerance=TOLERANCE, largest=max(differences.values()), cases=differences)
 
 
-def held_to_tolerance(differences: Mapping[str, float]) -> Parity:
-    """The measured differences by case, none of them too large.
-
-    Raises:
-        ParityError: one is above ``TOLERANCE``, or not a number.
-    """
-    for name, difference in differences.items():
-        if not difference <= TOLERANCE:
-            raise ParityError(f"case {name}: ONNX Runtime and torch differ by {difference:g}, more than {TOLERANCE:g}")
-    return Parity(tolerance=TOLERANCE, largest=max(differences.values()), cases=dict(differences))
+def arrays_of(tensors: Mapping[str, Tensor]) -> Arrays:
+    """The tensors as ONNX Runtime takes them."""
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
 def parity_cases(inputs: NetworkInputs, shape: GraphShape) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -113,31 +100,14 @@ def _padded(ids: np.ndarray, lengths: np.ndarray) -> Tensor:
     return torch.from_numpy(np.where(np.arange(ids.shape[1]) < lengths[:, None], ids, 0).astype(np.int32))
 
 
-def open_session(graph: Path) -> onnxruntime.InferenceSession:
-    """The graph on the CPU."""
-    options = onnxruntime.SessionOptions()
-    # The default ignores the CPUs that the process may use.
-    options.intra_op_num_threads = len(os.sched_getaffinity(0))
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-
-
-def _run(session: onnxruntime.InferenceSession, tensors: Mapping[str, Tensor]) -> Arrays:
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, {name: tensor.numpy() for name, tensor in tensors.items()}), strict=True))
-
-
-def largest_difference(left: Arrays, right: Arrays) -> float:
-    """The largest absolute difference of any output of ``right``."""
-    return max(float(np.abs(left[name] - right[name]).max()) for name in right)
-
-
 def _difference_alone(session: onnxruntime.InferenceSession, shape: GraphShape, batch: Mapping[str, Tensor]) -> float:
     """How far a few rows' outputs move when each is scored alone with its user instead of in the batch."""
-    together = _run(session, batch)
+    together = run_graph(session, arrays_of(batch))
     differences = []
     for row in range(0, len(next(iter(together.values()))), _ROWS // 10):
-        alone = _run(session, _single(shape, batch, row))
-        differences.append(largest_difference(alone, {name: values[row : row + 1] for name, values in together.items()}))
+        alone = run_graph(session, arrays_of(_single(shape, batch, row)))
+        in_batch = {name: values[row : row + 1] for name, values in together.items()}
+        differences.append(largest_difference("rows_alone", in_batch, alone))
     return max(differences)
 
 

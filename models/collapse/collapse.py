@@ -1,4 +1,7 @@
-"""A request-shaped graph without repeated work: the user's part once per user, the item's part once per item. Nothing is lost.
+"""A request-shaped graph without repeated work: the user's part once per user, the item's part once per item.
+
+No term is left out and none is approximated, but terms are added and scaled in another order, so that float32 rounds otherwise.
+A graph whose answer hangs on that order, such as ``(h + 1e8 x) - 1e8 x``, comes out different: ``parity.py`` refuses it.
 
 The graph is read into values (``reading.py``), which the rewritings take apart by what they depend on, and written anew as a
 graph of the item alone and two forms of the rest (``forms.py``). MaRI (arXiv 2602.23105) splits products in this way; here
@@ -53,7 +56,7 @@ def collapse(plain: onnx.ModelProto, inputs: Sequence[GraphInput], *, max_item_w
         read = read_graph(plain, inputs)
         columns, one_user, many_users = _forms(read, plain, max_item_width)
         item = FormWriter(Form.ITEM, read, columns, plain).item_part() if columns.width else None
-    except NotUnderstoodError:
+    except (NotUnderstoodError, onnx.shape_inference.InferenceError):
         return None
     graphs = CollapsedGraphs(
         item=item,
@@ -66,7 +69,7 @@ def collapse(plain: onnx.ModelProto, inputs: Sequence[GraphInput], *, max_item_w
     return graphs if _pays(graphs.collapsed_cost, graphs.plain_cost) else None
 
 
-def graph_inputs(model: onnx.ModelProto, inputs: Sequence[GraphInput], item_width: int) -> tuple[GraphInput, ...]:
+def form_inputs(model: onnx.ModelProto, inputs: Sequence[GraphInput], item_width: int) -> tuple[GraphInput, ...]:
     """What the manifest says of the inputs of one of the collapsed graphs, in the graph's order."""
     known = {each.name: each for each in inputs}
     if item_width:

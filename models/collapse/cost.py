@@ -94,7 +94,8 @@ def _flops(node: onnx.NodeProto, inputs: list[_Shape], outputs: list[_Shape]) ->
     written = sum(shape.numbers for shape in outputs)
     if node.op_type in ("MatMul", "Gemm"):
         transposed = any(each.name == "transA" and each.i for each in node.attribute)
-        return 2.0 * written * inputs[0].sizes[0 if transposed else -1] + (written if len(inputs) > 2 else 0)
+        sizes = inputs[0].sizes or (1,)  # not known to the inference of shapes
+        return 2.0 * written * sizes[0 if transposed else -1] + (written if len(inputs) > 2 else 0)
     if node.op_type.startswith("Reduce"):
         return float(inputs[0].numbers)
     return _OPERATIONS_PER_NUMBER.get(node.op_type, 1.0) * written

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from models.collapse.gates import product, scaled_at_layer, unscaled
 from models.collapse.graph_ir import MATMUL, NotUnderstoodError, Value, Values
 from models.collapse.operation import Operation, Rule
 from models.collapse.rewrites_elementwise import add, elementwise, scale
+from models.collapse.rewrites_gating import product, scaled_at_layer, unscaled
 from models.collapse.rewrites_layout import lifted
 from models.collapse.rewrites_linear import linear
 from models.collapse.tensors import Tensor, aligned, canonical
@@ -118,7 +118,8 @@ def _power(node: Operation) -> list[Tensor]:
 def _batch_norm(node: Operation) -> list[Tensor]:
     """At inference: a factor and an addend for each channel.
 
-    A value that is normalized and also read as it is (Dice) is made by its layer with the factor in it; see ``gates.py``.
+    A value that is normalized and also read as it is (Dice) is made by its layer with the factor in it:
+    ``rewrites_gating.py``.
     """
     tensor = node.tensor(0)
     if node.attributes.get("training_mode", 0) or tensor.rank != 2:

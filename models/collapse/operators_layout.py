@@ -126,7 +126,7 @@ def _reduce(node: Operation) -> list[Tensor]:
     tensor = node.tensor(0)
     if tensor.value.dtype != np.float32:
         return _row_wise_reduction(node)
-    places = sorted({tensor.tail_axis(axis) for axis in node.numbers(1, "axes")}, reverse=True)
+    places = _axes(node, tensor)[::-1]
     value, times = tensor.value, math.prod(tensor.value.tail[place] for place in places)
     for place in places:
         value = reduce_sum(node.values, value, place)
@@ -137,10 +137,22 @@ def _reduce(node: Operation) -> list[Tensor]:
 
 def _row_wise_reduction(node: Operation) -> list[Tensor]:
     tensor = node.tensor(0)
-    places = sorted({tensor.tail_axis(axis) for axis in node.numbers(1, "axes")})
+    places = _axes(node, tensor)
     tail = tuple(1 if place in places else size for place, size in enumerate(tensor.value.tail))
     value = row_wise(node.values, tensor.value, node.op, tail, (("axes", tuple(places)),))
     return [_dropped(node, Tensor(value, tensor.merged), places)]
+
+
+def _axes(node: Operation, tensor: Tensor) -> list[int]:
+    """Places in the tail, ascending.
+
+    Raises:
+        NotUnderstoodError: none is named, which means all or nothing; or the leading one is.
+    """
+    axes = node.numbers(1, "axes")
+    if not axes:
+        raise NotUnderstoodError(f"{node.op} without axes")
+    return sorted({tensor.tail_axis(axis) for axis in axes})
 
 
 def _dropped(node: Operation, tensor: Tensor, places: list[int]) -> Tensor:

@@ -1,31 +1,55 @@
 """The gate: does a collapsed version say what the plain graph says? A wrong colouring must not pass it.
 
-Both sides run in ONNX Runtime on the same requests. The item's part is computed as serving does it, in another order and with
-other neighbours than the request's rows, so that nothing of a request can leak into it; each user is scored alone.
+The item's part is computed as serving does it, in another order and with other neighbours than the request's rows, so that
+nothing of a request can leak into it; each user is scored alone. Nothing is published that has not passed.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 
+from models.agreement import Arrays, ParityError, largest_difference, open_session, run_graph
 from models.collapse.collapse import CollapsedGraphs
-from models.collapse.dependence import ROW_USER
+from models.collapse.dependence import ROW_USER, source_of
+from models.collapse.graph_ir import Source
 from models.manifest import ITEM_PART, GraphInput
 
-TOLERANCE = 1e-5
-LOGIT_TOLERANCE = 1e-4
-_EDGE = 1e-6
-
-Arrays = dict[str, np.ndarray]
+Reference = Callable[[Mapping[str, np.ndarray]], Arrays]
+"""The plain graph's inputs to the outputs that the forms must give."""
 
 
-class CollapseError(Exception):
-    """A collapsed version does not say what the plain graph says; the message names the case and the difference."""
+class CollapseError(ParityError):
+    """A collapsed version does not say what it must; the message names the case and the difference."""
+
+
+@dataclass(frozen=True, slots=True)
+class FormSessions:
+    """A collapsed version's graphs, opened."""
+
+    item: onnxruntime.InferenceSession | None
+    one_user: onnxruntime.InferenceSession
+    many_users: onnxruntime.InferenceSession
+
+    @classmethod
+    def open(
+        cls, item: Path | onnx.ModelProto | None, one_user: Path | onnx.ModelProto, many_users: Path | onnx.ModelProto
+    ) -> FormSessions:
+        """From files or graphs.
+
+        Raises:
+            CollapseError: ONNX Runtime refuses one.
+        """
+        try:
+            return cls(None if item is None else open_session(item), open_session(one_user), open_session(many_users))
+        except Exception as error:
+            # ONNX Runtime raises its own kinds, which share no base.
+            raise CollapseError(f"a collapsed graph does not open: {error}") from error
 
 
 def check_collapsed(
@@ -34,113 +58,77 @@ def check_collapsed(
     inputs: Sequence[GraphInput],
     cases: Mapping[str, Mapping[str, np.ndarray]],
 ) -> dict[str, float]:
-    """Largest absolute difference of any output, by case, of both forms against the plain graph.
+    """``check_forms`` of graphs that are not written yet, against the plain graph."""
+    session = open_session(plain)
+    forms = FormSessions.open(graphs.item, graphs.one_user, graphs.many_users)
+    return check_forms(forms, inputs, cases, lambda case: run_graph(session, case))
 
-    ``cases`` maps names to the plain graph's inputs. Outputs are probabilities (or attention weights). Probabilities are
-    compared as logits, too, clipped to [1e-6, 1 - 1e-6], as far as float32 still tells logits apart.
+
+def check_forms(
+    forms: FormSessions,
+    inputs: Sequence[GraphInput],
+    cases: Mapping[str, Mapping[str, np.ndarray]],
+    reference: Reference,
+) -> dict[str, float]:
+    """Largest absolute difference of any output from the reference's, by form and case (``one_user.CASE``).
+
+    ``cases`` maps names to the plain graph's inputs. Every user of a case is also scored alone.
 
     Raises:
-        CollapseError: a form reads what it must not, fails, or differs by more than ``TOLERANCE`` (``LOGIT_TOLERANCE``).
+        CollapseError: a form reads what it must not, or fails; there is no case.
+        ParityError: a form's scores are not the reference's.
     """
     if not cases:
         raise CollapseError("no case to compare")
-    _check_inputs(graphs, inputs)
+    _check_inputs(forms, inputs)
+    differences: dict[str, float] = {}
     try:
-        runner = _Runner(plain, graphs, inputs)
-        return {name: runner.difference(name, case) for name, case in cases.items()}
-    except CollapseError:
+        for name, case in cases.items():
+            expected = reference(case)
+            given = {**case, **_item_part(forms, case)}
+            differences[f"many_users.{name}"] = largest_difference(
+                f"many_users.{name}", expected, run_graph(forms.many_users, given)
+            )
+            differences[f"one_user.{name}"] = max(_each_alone(forms, inputs, name, given, expected))
+    except ParityError:
         raise
     except Exception as error:
-        # ONNX Runtime raises its own kinds, which share no base.
+        # As above.
         raise CollapseError(f"a collapsed graph does not run: {error}") from error
+    return differences
 
 
-def _check_inputs(graphs: CollapsedGraphs, inputs: Sequence[GraphInput]) -> None:
+def _check_inputs(forms: FormSessions, inputs: Sequence[GraphInput]) -> None:
     """Each graph may read only what it will be given."""
-    of_item = {each.name for each in inputs if each.axis == "rows" and each.name.startswith("item_")}
-    known = {each.name for each in inputs} | {ITEM_PART}
+    of_item = {each.name for each in inputs if each.name != ROW_USER and source_of(each) is Source.ITEM}
+    known = {each.name for each in inputs} | ({ITEM_PART} if forms.item is not None else set())
     allowed = {"item": of_item, "one_user": known - {ROW_USER}, "many_users": known}
-    models = {"item": graphs.item, "one_user": graphs.one_user, "many_users": graphs.many_users}
-    for name, model in models.items():
-        read = {each.name for each in model.graph.input} if model is not None else set()
+    sessions = {"item": forms.item, "one_user": forms.one_user, "many_users": forms.many_users}
+    for name, session in sessions.items():
+        read = {each.name for each in session.get_inputs()} if session is not None else set()
         if read - allowed[name]:
             raise CollapseError(f"the graph {name} reads {', '.join(sorted(read - allowed[name]))}")
 
 
-class _Runner:
-    def __init__(self, plain: onnx.ModelProto, graphs: CollapsedGraphs, inputs: Sequence[GraphInput]) -> None:
-        self.plain = _session(plain)
-        self.one_user, self.many_users = _session(graphs.one_user), _session(graphs.many_users)
-        self.item = _session(graphs.item) if graphs.item is not None else None
-        self.inputs = inputs
-
-    def difference(self, name: str, case: Mapping[str, np.ndarray]) -> float:
-        expected = _run(self.plain, case)
-        given = {**case, **self._item_part(case)}
-        found = {"many users": (slice(None), _run(self.many_users, given))}
-        rows = len(next(iter(expected.values())))
-        row_user = case.get(ROW_USER, np.zeros(rows, np.int32))
-        for user in np.unique(row_user):
-            of_user = row_user == user
-            found[f"user {user} alone"] = of_user, _run(self.one_user, self._of_user(given, int(user), of_user))
-        return max(_compared(f"{name}, {form}", expected, chosen, got) for form, (chosen, got) in found.items())
-
-    def _item_part(self, case: Mapping[str, np.ndarray]) -> Arrays:
-        """The item part of each row, from runs in reverse order and in two halves."""
-        if self.item is None:
-            return {}
-        names = [each.name for each in self.item.get_inputs()]
-        turned = {name: case[name][::-1] for name in names}
-        rows = len(turned[names[0]])
-        halves = [half for half in (slice(0, rows // 2), slice(rows // 2, rows)) if half.start < half.stop]
-        runs = [_run(self.item, {name: turned[name][half] for name in names})[ITEM_PART] for half in halves]
-        return {ITEM_PART: np.concatenate(runs)[::-1]}
-
-    def _of_user(self, given: Mapping[str, np.ndarray], user: int, rows: np.ndarray) -> Arrays:
-        axes = {each.name: each.axis for each in self.inputs}
-        return {name: array[user : user + 1] if axes.get(name) == "users" else array[rows] for name, array in given.items()}
+def _item_part(forms: FormSessions, case: Mapping[str, np.ndarray]) -> Arrays:
+    """The item part of each row, from runs in reverse order and in two halves."""
+    if forms.item is None:
+        return {}
+    turned = {each.name: case[each.name][::-1] for each in forms.item.get_inputs()}
+    rows = len(next(iter(turned.values())))
+    halves = [half for half in (slice(0, rows // 2), slice(rows // 2, rows)) if half.start < half.stop]
+    runs = [run_graph(forms.item, {name: array[half] for name, array in turned.items()})[ITEM_PART] for half in halves]
+    return {ITEM_PART: np.concatenate(runs)[::-1]}
 
 
-def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = len(os.sched_getaffinity(0))
-    options.log_severity_level = 4
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
-def _run(session: onnxruntime.InferenceSession, arrays: Mapping[str, np.ndarray]) -> Arrays:
-    names = [output.name for output in session.get_outputs()]
-    given = {each.name: np.ascontiguousarray(arrays[each.name]) for each in session.get_inputs()}
-    return dict(zip(names, session.run(names, given), strict=True))
-
-
-def _compared(where: str, expected: Arrays, chosen: slice | np.ndarray, found: Arrays) -> float:
-    largest = 0.0
-    for name, values in expected.items():
-        if found[name].shape != values[chosen].shape:
-            raise CollapseError(f"case {where}: {name} has the shape {found[name].shape}, not {values[chosen].shape}")
-        plain, ours = values[chosen].astype(np.float64), found[name].astype(np.float64)
-        difference = float(np.abs(plain - ours).max(initial=0.0))
-        logits = _logit_excess(plain, ours) if _are_probabilities(values) else 0.0
-        if not difference <= TOLERANCE:
-            raise CollapseError(f"case {where}: {name} differs by {difference:g}, more than {TOLERANCE:g}")
-        if not logits <= 0:
-            raise CollapseError(f"case {where}: a logit of {name} differs by {logits:g} more than {LOGIT_TOLERANCE:g}")
-        largest = max(largest, difference)
-    return largest
-
-
-def _are_probabilities(values: np.ndarray) -> bool:
-    return values.ndim == 1 and bool(((values >= 0) & (values <= 1)).all())
-
-
-def _logit_excess(plain: np.ndarray, ours: np.ndarray) -> float:
-    """By how much the worst logit is off beyond the tolerance, and beyond two steps of float32 at one.
-
-    That is what ONNX Runtime's sigmoid is exact to, whatever the probability: at 0.001 and at 0.999 one step moves the logit by
-    1e-4.
-    """
-    left, right = (np.clip(each, _EDGE, 1 - _EDGE) for each in (plain, ours))
-    difference = np.abs(np.log(left / (1 - left)) - np.log(right / (1 - right)))
-    steps = 2 * float(np.finfo(np.float32).eps) / (left * (1 - left))
-    return float((difference - steps - LOGIT_TOLERANCE).max(initial=-LOGIT_TOLERANCE))
+def _each_alone(
+    forms: FormSessions, inputs: Sequence[GraphInput], name: str, given: Mapping[str, np.ndarray], expected: Arrays
+) -> Iterator[float]:
+    """The difference of each user's rows, scored with nobody else's."""
+    of_users = {each.name for each in inputs if each.axis == "users"}
+    row_user = given.get(ROW_USER, np.zeros(len(next(iter(expected.values()))), np.int32))
+    for user in np.unique(row_user):
+        mine = row_user == user
+        feeds = {key: array[user : user + 1] if key in of_users else array[mine] for key, array in given.items()}
+        found = run_graph(forms.one_user, feeds)
+        yield largest_difference(f"one_user.{name}, user {user}", {key: each[mine] for key, each in expected.items()}, found)

@@ -7,7 +7,7 @@ An operation that is not understood is a barrier: it is kept as it stands, and i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +27,10 @@ from models.manifest import GraphInput
 OPERATORS: dict[str, Rule] = {**ARITHMETIC, **LAYOUT}
 _MOST_WEIGHT_BYTES = 1_900_000_000
 _LAYOUTS = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand")
-_PASSED_ON = ("Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze")
+_RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+_OLDEST_OPSET = 13
+"""Before it Softmax, Squeeze and others mean something else or are given otherwise."""
+_WHOLE = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
 
 
 @dataclass(slots=True)
@@ -50,7 +53,13 @@ def read_graph(model: onnx.ModelProto, inputs: Sequence[GraphInput]) -> ReadGrap
         raise NotUnderstoodError("more weights than a protocol buffer holds")
     if model.functions or model.graph.sparse_initializer:
         raise NotUnderstoodError("functions or sparse weights")
-    return _Reader(model, inputs).read()
+    if max((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), default=0) < _OLDEST_OPSET:
+        raise NotUnderstoodError(f"operators before opset {_OLDEST_OPSET}")
+    try:
+        return _Reader(model, inputs).read()
+    except (onnx.shape_inference.InferenceError, LookupError, ValueError, TypeError) as error:
+        # A shape or an attribute that no rule reckons with; the plain graph is there and right.
+        raise NotUnderstoodError(f"unexpected: {error}") from error
 
 
 class _Reader:
@@ -112,7 +121,9 @@ class _Reader:
     def _read_node(self, node: onnx.NodeProto) -> None:
         if any(attribute.type in (attribute.GRAPH, attribute.GRAPHS) for attribute in node.attribute):
             raise NotUnderstoodError(f"{node.op_type} holds a graph of its own")
-        if node.op_type in _PASSED_ON and node.input[0] in self.row_user:
+        if _is_random(node, self.tensors):
+            raise NotUnderstoodError(f"{node.op_type} says something else each time")
+        if self._is_row_user(node):
             self.row_user.add(node.output[0])
             return
         if self._spread(node) or self._folded(node) or self.shapes.read(node):
@@ -122,6 +133,17 @@ class _Reader:
         except NotUnderstoodError:
             tensors = self._barrier(node)
         self.tensors.update(zip(node.output, tensors, strict=False))
+
+    def _is_row_user(self, node: onnx.NodeProto) -> bool:
+        """Whether ``node`` gives ``row_user`` as it is: the same whole numbers as a vector."""
+        if not node.input or node.input[0] not in self.row_user:
+            return False
+        if node.op_type == "Cast":
+            return any(each.name == "to" and each.i in _WHOLE for each in node.attribute)
+        if node.op_type == "Reshape":
+            target = self.tensors.get(node.input[1])
+            return target is not None and target.is_constant and target.value.constant.tolist() == [-1]
+        return node.op_type == "Identity"
 
     def _spread(self, node: onnx.NodeProto) -> bool:
         """``Gather(x, row_user)``: the value of users for each row."""
@@ -142,7 +164,11 @@ class _Reader:
         if not names and node.op_type not in ("Constant", "ConstantOfShape"):
             raise NotUnderstoodError(f"{node.op_type} makes something of nothing")
         arrays = {name: self.tensors[name].value.constant for name in names}
-        results = ReferenceEvaluator(node).run(None, arrays)
+        try:
+            results = ReferenceEvaluator(node).run(None, arrays)
+        except Exception as error:
+            # The evaluator's operators raise whatever numpy does.
+            raise NotUnderstoodError(f"{node.op_type} of constants: {error}") from error
         for name, result in zip(node.output, results, strict=False):
             self.tensors[name] = Tensor(self.values.constant(np.asarray(result)))
         return True
@@ -193,16 +219,24 @@ class _Reader:
     def _kept(self, inputs: list[Value], rest: tuple[int, ...], attributes: Attributes, name: str) -> Tensor:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(self.types[name].elem_type) if name else np.dtype(np.float32)
         barrier = frozenset({Source.BARRIER})
-        value = self.values.make(OPAQUE, inputs, rest or (1,), attributes=attributes, dtype=dtype, sources=barrier)
-        return Tensor(value, 0 if rest else 1)
+        value = self.values.make(OPAQUE, inputs, rest, attributes=attributes, dtype=dtype, sources=barrier)
+        return Tensor(value)
 
     def _inferred_rest(self, name: str, axis: Axis | None) -> tuple[int, ...]:
         """The shape behind the leading axis, from ONNX's own inference.
 
         Raises:
-            NotUnderstoodError: it is not known, or the leading axis is not that of the inputs.
+            NotUnderstoodError: it is not known, or nothing, or the leading axis is not that of the inputs.
         """
         dims = self.types[name].shape.dim if name in self.types and self.types[name].HasField("shape") else []
-        if not dims or self.leading.get(dims[0].dim_param) is not axis or any(dim.dim_value < 1 for dim in dims[1:]):
+        if len(dims) < 2 or self.leading.get(dims[0].dim_param) is not axis or any(dim.dim_value < 1 for dim in dims[1:]):
             raise NotUnderstoodError(f"the shape of {name!r} is not known")
         return tuple(dim.dim_value for dim in dims[1:])
+
+
+def _is_random(node: onnx.NodeProto, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether ``node`` draws numbers: as its purpose, or as a Dropout that may be training."""
+    if node.op_type != "Dropout" or len(node.input) < 3 or not node.input[2]:
+        return node.op_type in _RANDOM
+    training = tensors.get(node.input[2])
+    return training is None or not training.is_constant or bool(training.value.constant.any())

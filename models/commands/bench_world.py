@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from models.agreement import ParityError
 from models.bench_world.tables import BenchWorldConfig, BenchWorldError
 from models.bench_world.world import write_bench_world
-from models.parity import ParityError
 from models.repository import RepositoryError
 
 

@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from models.agreement import ParityError
 from models.export import export_run
 from models.manifest import Collapsed
-from models.parity import ParityError
 from models.repository import ModelRepository, RepositoryError
 from models.training.run_directory import RunRefusedError
 

@@ -12,9 +12,9 @@ import pytest
 from onnx import numpy_helper
 
 from models import collapsed_forms
+from models.agreement import TOLERANCE, ParityError
 from models.export import export_run
 from models.manifest import GOLDEN_INPUT, GOLDEN_OUTPUT, ITEM_PART
-from models.parity import TOLERANCE, ParityError
 from models.repository import ModelRepository
 from models.training.run_directory import read_run
 from models.zoo.registry import NETWORKS
@@ -79,8 +79,8 @@ def test_the_manifest_says_what_is_saved(exported, network):
 def test_a_form_that_does_not_say_what_torch_says_is_never_published(trained, tmp_path, monkeypatch):
     collapse = collapsed_forms.collapse
 
-    def spoilt(plain, inputs):
-        graphs = collapse(plain, inputs)
+    def spoilt(*arguments, **options):
+        graphs = collapse(*arguments, **options)
         for graph in (graphs.one_user, graphs.many_users):
             largest = max(graph.graph.initializer, key=lambda each: numpy_helper.to_array(each).size)
             largest.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(largest) * np.float32(1.5), largest.name))

@@ -83,3 +83,54 @@ def test_a_metric_that_is_not_a_number_is_refused():
     text = json.dumps(manifest_data()).replace("0.7", "NaN")
     with pytest.raises(ValidationError, match="test_auc"):
         Manifest.loads(text)
+
+
+USER = {"name": "user_numbers", "dtype": "float32", "axis": "users", "width": 2}
+ITEM = {"name": "item_numbers", "dtype": "float32", "axis": "rows", "width": 3}
+CANDIDATE = {"name": "candidate_numbers", "dtype": "float32", "axis": "rows", "width": 1}
+ROW_USER = {"name": "row_user", "dtype": "int32", "axis": "rows", "width": None}
+PART = {"name": "item_part", "dtype": "float32", "axis": "rows", "width": 4}
+COST = dict.fromkeys(("flops_per_row", "bytes_per_row", "flops_per_user", "bytes_per_user"), 1.0)
+
+
+def collapsed_manifest(*, item=(ITEM,), one=(USER, PART, CANDIDATE), many=(USER, PART, CANDIDATE, ROW_USER), part=True):
+    names = ("item.onnx", "one_user.onnx", "many_users.onnx")
+    item_part = {"onnx": "item.onnx", "inputs": list(item), "width": 4, "table": None, "table_inputs": None}
+    return loaded(
+        files=[*manifest_data()["files"], *({"name": name, "sha256": SHA, "size_bytes": 1} for name in names)],
+        inputs=[USER, ITEM, CANDIDATE, ROW_USER],
+        collapsed={
+            "one_user": {"onnx": "one_user.onnx", "inputs": list(one)},
+            "many_users": {"onnx": "many_users.onnx", "inputs": list(many)},
+            "item_part": item_part if part else None,
+            "parity": manifest_data()["parity"],
+            "plain_cost": COST,
+            "collapsed_cost": COST,
+        },
+    )
+
+
+def test_forms_read_the_versions_inputs_and_the_item_part():
+    assert collapsed_manifest().collapsed.item_part.width == 4
+    assert collapsed_manifest(part=False, one=(USER, ITEM), many=(USER, ITEM, ROW_USER)).collapsed.item_part is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"item": [CANDIDATE]}, "not of candidate_numbers"),
+        ({"item": [ITEM, USER]}, "not of user_numbers"),
+        ({"item": [ITEM, ROW_USER]}, "not of row_user"),
+        ({"item": [{**ITEM, "axis": "users"}]}, "not of item_numbers"),
+        ({"item": []}, "not of nothing"),
+        ({"item": [{**ITEM, "width": 9}]}, "item_part reads item_numbers"),
+        ({"one": [USER, PART, ROW_USER]}, "one_user reads row_user"),
+        ({"one": [{**USER, "width": 9}, PART]}, "one_user reads user_numbers"),
+        ({"one": [USER, {**PART, "width": 5}]}, "one_user reads item_part"),
+        ({"many": [{**CANDIDATE, "name": "candidate_secret"}]}, "many_users reads candidate_secret"),
+        ({"part": False}, "one_user reads item_part"),
+    ],
+)
+def test_a_form_that_reads_something_else_is_refused(changes, said):
+    with pytest.raises(ValidationError, match=said):
+        collapsed_manifest(**changes)

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from models import collapsed_forms
-from models.collapse import columns, dependence, reading
+from models.agreement import ParityError
+from models.collapse import collapse, columns, dependence, reading
 from models.collapse.graph_ir import Axis, Source
 from models.export import publish_run
 from models.graph import GraphShape, write_graph
-from models.parity import ParityError, measure_parity
+from models.parity import measure_parity
 from models.repository import ModelRepository
 from models.training.run_directory import read_run
 from tests.models.zoo_batches import FULL, random_batch, small_network
@@ -39,10 +40,10 @@ def pairs_taken_for_items(monkeypatch):
 
 
 def moved_weights(monkeypatch):
-    collapse = collapsed_forms.collapse
+    right = collapsed_forms.collapse
 
     def moved(*arguments, **options):
-        graphs = collapse(*arguments, **options)
+        graphs = right(*arguments, **options)
         largest = max(graphs.one_user.graph.initializer, key=lambda each: len(each.raw_data) * (each.data_type == 1))
         largest.raw_data = (np.frombuffer(largest.raw_data, np.float32) * np.float32(1.01)).tobytes()
         return graphs
@@ -52,7 +53,6 @@ def moved_weights(monkeypatch):
 
 SABOTAGES = {
     "a candidate's value taken for the item's": taken(Source.CANDIDATE, Source.ITEM),
-    "an item's value taken for the user's": taken(Source.ITEM, Source.USER),
     "a pair's value taken for the item's": pairs_taken_for_items,
     "weights that moved": moved_weights,
 }
@@ -73,8 +73,17 @@ def plain(request, tmp_path_factory):
 def test_no_form_passes_that_was_sabotaged(plain, sabotage, monkeypatch, tmp_path):
     path, run, shape = plain
     sabotage(monkeypatch)
+    monkeypatch.setattr(collapse, "_GAIN", float("inf"))
     with pytest.raises(ParityError, match="--plain"):
         collapsed_forms.write_collapsed(tmp_path, path, run, shape)
+
+
+def test_an_items_value_taken_for_the_users_gives_no_forms(plain, monkeypatch, tmp_path):
+    path, run, shape = plain
+    taken(Source.ITEM, Source.USER)(monkeypatch)
+    monkeypatch.setattr(collapse, "_GAIN", float("inf"))
+    assert collapsed_forms.write_collapsed(tmp_path, path, run, shape) is None
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_right_forms_pass_and_are_compared_in_every_case(plain, tmp_path):
@@ -100,8 +109,10 @@ def test_a_plain_graph_whose_logits_are_off_is_refused_though_its_probabilities_
     path, run, shape = plain
     low, off = small_network("deepfm").eval(), small_network("deepfm").eval()
     with torch.no_grad():
-        low.bias.fill_(-12)
-        off.bias.fill_(-12.0005)
+        for network, logit in ((low, -5), (off, -5.0005)):
+            for weights in network.parameters():
+                weights.zero_()
+            network.bias.fill_(logit)
     write_graph(low, shape, run.golden, path.parent / "low.onnx")
     measure_parity(low, FULL, shape, path.parent / "low.onnx", run.golden)
     with pytest.raises(ParityError, match="logit"):
@@ -125,7 +136,7 @@ def test_the_table_of_a_large_catalogue_is_narrower_or_not_there(plain, most, mo
     less = collapsed_forms.write_collapsed(tmp_path / "less", path, run, shape)
     if most == 1:
         assert less is None or less.item_part is None
-    elif less is not None and less.item_part is not None:
+    else:
         table = np.load(tmp_path / "less" / less.item_part.table)
         assert table.shape == (100, less.item_part.width)
         assert table.nbytes <= 4_000

@@ -60,6 +60,7 @@ def product_with_a_vector(graph):
 
 
 PARTS = [
+    product_with_a_vector,
     row_user_as_column,
     row_user_reshaped,
     row_user_as_truth,
@@ -67,7 +68,6 @@ PARTS = [
     random_like_a_constant,
     dropout_in_training,
     sum_without_axes,
-    product_with_a_vector,
 ]
 
 

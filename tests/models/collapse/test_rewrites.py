@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.collapse import reading
-from models.collapse.collapse import collapse, graph_inputs
+from models.collapse.collapse import collapse, form_inputs
 from tests.models.collapse.graphs import Graph, collapsed, input_names, operators, products
 
 pytestmark = pytest.mark.usefixtures("any_gain")
@@ -246,7 +246,7 @@ def test_the_manifests_inputs_of_a_form_are_told():
     graph, parts = two_sides()
     graph.probability(graph.linear(graph.op("Relu", graph.linear(graph.op("Concat", *parts, axis=1), 9, 8)), 8, 1))
     graphs = collapsed(graph)
-    told = graph_inputs(graphs.many_users, graph.inputs, graphs.item_width)
+    told = form_inputs(graphs.many_users, graph.inputs, graphs.item_width)
     assert [(each.name, each.axis, each.width) for each in told] == [
         ("user_numbers", "users", 5),
         ("item_part", "rows", 8),

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from onnx import numpy_helper
 
+from models.agreement import ParityError
 from models.collapse import addends, operators_arithmetic
 from models.collapse.collapse import collapse
-from models.collapse.parity import CollapseError, check_collapsed
+from models.collapse.parity import check_collapsed
 from tests.models.collapse.graphs import Graph, collapsed, operators, products, requests
 
 pytestmark = pytest.mark.usefixtures("any_gain")
@@ -107,7 +108,7 @@ def test_a_wrong_factor_would_be_seen(monkeypatch):
     monkeypatch.setattr(operators_arithmetic, "unscaled", lambda values, scaled, factor: scaled)
     graph = attention(ALPHA)
     model = graph.model()
-    with pytest.raises(CollapseError, match="differ"):
+    with pytest.raises(ParityError, match="differ"):
         check_collapsed(model, collapse(model, graph.inputs), graph.inputs, requests(graph.inputs))
 
 

@@ -3,7 +3,7 @@
 Dice (arXiv 1706.06978) is ``x (alpha + (1 - alpha) sigmoid(s x + t))`` with a constant a channel each: as written six passes
 over [rows, T, H]. With ``w = s x``, which the layer before gives as well as ``x``, and ``k = alpha / (1 - alpha)`` it is
 ``(1 - alpha) / s * (w (k + sigmoid(w + t)))``: four, none where ``k`` is 0 for ``k``, and the factor goes into the next layer.
-No number is lost: each factor is divided out by itself, never by a difference.
+Each factor is divided out by itself, never by a difference, so that results differ by float32's rounding alone.
 """
 
 from __future__ import annotations
