@@ -29,15 +29,15 @@ _PATIENCE_MS = 30_000
 class Effort:
     """How long and how often: ``seconds`` of each closed-loop figure, ``latency_s`` of each open-loop one."""
 
-    repeats: int = 5
-    seconds: float = 2.0
+    repeats: int = 3
+    seconds: float = 2.5
     bare_s: float = 0.5
-    latency_s: float = 8.0
-    overload_s: float = 4.0
-    overload_repeats: int = 3
+    latency_s: float = 5.0
+    overload_s: float = 3.0
+    overload_repeats: int = 2
     connections: int = 16
     overload_connections: int = 256
-    overload_rows: tuple[int, ...] = (200, 500, 2_000)
+    overload_rows: tuple[int, ...] = (200, 2_000)
     within_ms: float = 50.0
 
 
@@ -212,7 +212,6 @@ class Campaign:
                 effort.overload_s,
                 rate_per_s=rate,
                 within_ms=effort.within_ms,
-                warmup_s=1.0,
             )
         )
 
