@@ -10,6 +10,11 @@ from service.scoring.deadline_queue import DeadlineQueue
 from service.scoring.errors import DeadlinePassedError, OverloadedError
 from service.scoring.run_cost import LearnedCost
 
+_SHARE_OF_TIME_LEFT = 0.2
+"""A line may take this share of the time that a request has left. What is counted is scoring alone: reading, encoding and
+answering of all who wait take as long and longer, and the client's clock started before ours. A longer line would be served to
+the end, and every answer of it too late."""
+
 _MOST_COUNTED = 256
 """Requests that are counted to know how many rows are due before another; a refusal must cost little where many are refused."""
 
@@ -53,15 +58,13 @@ class Admission:
             self._refuse(f"{waiting} rows wait, {rows} more would pass the limit of {self.max_queue_rows}", line, load)
         if len(line) >= self.max_queue_requests:
             self._refuse(f"{len(line)} requests wait, which is the limit", line, load)
-        if now + self._wait_s(line, waiting, rows, load) <= deadline:
+        if self._fits(line, waiting, rows, (now, deadline), load):
             return
         # Only those who are due no later are served before: the patient ones do not keep an urgent one out.
         # Where those are too many to be counted, it is refused for the whole line: too early rather than for nothing.
         before = line.rows_before(deadline, _MOST_COUNTED)
-        wait_s = self._wait_s(line, waiting if before is None else before, rows, load)
-        if now + wait_s > deadline:
-            late = f"{waiting} rows wait, {rows} more would have scores in {wait_s:.3f} s, after their deadline"
-            self._refuse(late, line, load)
+        if not self._fits(line, waiting if before is None else before, rows, (now, deadline), load):
+            self._refuse(f"{waiting} rows wait, {rows} more would be scored too near their deadline or after it", line, load)
 
     def backlog_s(self, line: DeadlineQueue[Any]) -> float:
         """Seconds of work that wait."""
@@ -70,6 +73,14 @@ class Admission:
     def next_run_s(self, line: DeadlineQueue[Any]) -> float:
         """Seconds that the next run may take."""
         return self.cost.seconds(min(line.rows, self.tile_rows))
+
+    def _fits(self, line: DeadlineQueue[Any], before: int, rows: int, time: tuple[float, float], load: Load) -> bool:
+        """Whether ``before`` rows take no more than their share of ``time`` (now, deadline), and these no more than all."""
+        now, deadline = time
+        waits_s = self._wait_s(line, before, 0, load) if before else 0.0
+        if waits_s > (deadline - now) * _SHARE_OF_TIME_LEFT:
+            return False
+        return now + self._wait_s(line, before, rows, load) <= deadline
 
     def _refuse(self, reason: str, line: DeadlineQueue[Any], load: Load) -> NoReturn:
         raise OverloadedError(f"{self.name}: {reason}", retry_after_s=self._wait_s(line, line.rows, 0, load))

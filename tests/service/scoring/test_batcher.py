@@ -46,14 +46,14 @@ async def test_the_earliest_deadline_goes_first_and_ties_go_by_arrival(clock):
 
 async def test_a_full_queue_refuses_before_any_work_and_says_when_to_come_back(clock):
     house = House(clock, max_queue_rows=100)
-    house.run = slow = SlowRun(clock, seconds_per_row=0.5)
+    house.run = slow = SlowRun(clock, seconds_per_row=0.05)
     house.batcher._run = slow
     first = await house.ask(1, rows=10)
     await house.serve_all()
     running, waiting = await house.ask(2, rows=10), await house.ask(3, rows=90)
     with pytest.raises(OverloadedError, match="90 rows wait, 11 more would pass the limit of 100") as refused:
         await house.batcher.submit(4, rows=11, deadline=clock.now + 60)
-    assert refused.value.retry_after_s == pytest.approx(100 * 0.5)
+    assert refused.value.retry_after_s == pytest.approx(100 * 0.05)
     assert house.batcher.waiting_rows == 90
     fits = await house.ask(5, rows=10)
     await house.serve_all()
