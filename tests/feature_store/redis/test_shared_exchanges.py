@@ -163,7 +163,7 @@ class Caller:
 TROUBLES = st.sampled_from(["keep", "late", "twice", "missing", "turned", "another's", "garbled", "cut", "closed"])
 CALLERS = st.builds(
     Caller,
-    st.sampled_from(["u1", "u2", "u3", "nobody", "noone"]),
+    st.sampled_from(["u1", "u2", "u3", "nobody", "stranger"]),
     st.lists(st.sampled_from(["i1", "i2", "i3", "x1", "x2"]), max_size=3, unique=True).map(tuple),
     st.integers(0, 6),
     st.integers(1, 60),
