@@ -47,7 +47,7 @@ quality: $(VENV)/demo ## train DeepFM, mean pooling and DIN over three seeds and
 loadtest: $(VENV)/dev ## open-loop load on the demo's service, report under var/loadtest (DATA=...)
 	@$(PY) -m demo --loadtest $(if $(DATA),--data $(DATA))
 
-bench: $(VENV)/dev ## candidates/s, latency, overload on one core beside bare ONNX Runtime (half an hour, a quiet machine), docs/results/speed
+bench: $(VENV)/dev ## candidates/s, latency, overload on one core beside bare ONNX Runtime (a quarter of an hour, a quiet machine), docs/results/speed
 	$(PY) -m loadtest.bench
 
 bench-quick: $(VENV)/dev ## the same with short runs, into var/bench-quick: to see that it works

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from service.scoring.batcher import Batcher, BatchLimits
 from tests.service.scoring.stand_ins import RecordingObserver, SteppedExecutor
+from tests.service.scoring.thread_batcher import Batcher, BatchLimits
 
 POISON = "poison"
 

@@ -8,10 +8,10 @@ from threading import Event
 
 import pytest
 
-from service.scoring.batcher import Batcher, BatchLimits
 from service.scoring.errors import OverloadedError
 from tests.service.scoring.batcher_house import POISON, House, SlowRun, turns, value
 from tests.service.scoring.stand_ins import RecordingObserver
+from tests.service.scoring.thread_batcher import Batcher, BatchLimits
 
 
 async def test_an_idle_scorer_is_given_work_at_once(house):

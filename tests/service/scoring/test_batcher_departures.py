@@ -9,10 +9,10 @@ import weakref
 import pytest
 import uvloop
 
-from service.scoring.batcher import Batcher, BatchLimits
 from service.scoring.errors import DeadlinePassedError, ScoringFailedError
 from tests.service.scoring.batcher_house import Doubler, turns, value
 from tests.service.scoring.stand_ins import RecordingObserver, SteppedExecutor
+from tests.service.scoring.thread_batcher import Batcher, BatchLimits
 
 
 @pytest.mark.parametrize("late_by", [0.0, 0.001, math.nan, math.inf])

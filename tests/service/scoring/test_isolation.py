@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.scoring.batcher import Batcher, BatchLimits
 from service.scoring.errors import DeadlinePassedError, OverloadedError, ScoringFailedError
 from service.scoring.onnx_session import OnnxSession, SessionSettings
 from service.scoring.scorer import Form, Forms, Scorer
 from tests.service.scoring.graphs import ITEM_IDS, expected_ctr, graph_bytes, publish, request_of
 from tests.service.scoring.stand_ins import RecordingObserver, SteppedExecutor
+from tests.service.scoring.thread_batcher import Batcher, BatchLimits
 
 POISON_USER = 1_999
 ROWS = 120_000
